@@ -1,0 +1,173 @@
+"""From a stage of the plan and the layers that it computes to its hardware."""
+
+from math import gcd
+
+import numpy as np
+from amaranth.hdl import signed, unsigned
+
+from lutloom.errors import FitError, ModelError
+from lutloom.hw.adapter import Gather, Scatter
+from lutloom.hw.matvec import MatVec
+from lutloom.hw.memory import Rom
+from lutloom.hw.pool import Pool
+from lutloom.hw.requantise import make_requantise
+from lutloom.hw.stage import MapStage, Stage
+from lutloom.hw.topk_stage import TopKStage
+from lutloom.hw.window import Geometry, Window
+from lutloom.network import Conv, Dense, MaxPool
+from lutloom.rom import pack, weight_words
+
+
+def shape_of(format):
+    """Amaranth shape of a format's codes."""
+    return signed(format.bits) if format.signed else unsigned(format.bits)
+
+
+def adapters(name, bits, channels, width, wanted):
+    """Units between a stream of ``width`` values a beat and a consumer of ``wanted``, none if they are equal."""
+    units = []
+    common = gcd(width, wanted)
+    if width != common:
+        ratio = width // common
+        units.append((f"{name}_scatter", Scatter(bits=bits, width=common, ratio=ratio, pixel_beats=-(-channels // common))))
+    if wanted != common:
+        ratio = wanted // common
+        units.append((f"{name}_gather", Gather(bits=bits, width=common, ratio=ratio, pixel_beats=-(-channels // common))))
+    return units
+
+
+def geometry(group, width, units):
+    """Where a stage's window goes.
+
+    Parameters
+    ----------
+    group : lutloom.plan.Group
+    width : int
+        Values a word.
+    units : int
+    """
+    main = group.main
+    height, across, channels = group.image
+    words = -(-channels // width)
+    if isinstance(main, Dense):
+        return Geometry(1, 1, words, reps=-(-main.weights.codes.shape[0] // units))
+    if isinstance(main, Conv):
+        outputs, kh, kw, _ = main.weights.codes.shape
+        if main.groups > 1 and (channels // main.groups) % width:
+            raise ModelError(
+                f"layer {main.name!r} has {channels // main.groups} channels a group: its words must divide them, "
+                f"not be of {width}"
+            )
+        return Geometry(
+            height, across, words, (kh, kw), main.stride, main.dilation, main.pads,
+            blocks=main.groups, reps=-(-(outputs // main.groups) // units),
+        )
+    return Geometry(height, across, words, main.kernel, main.stride, (1, 1), main.pads, blocks=words)
+
+
+def accumulator_shape(network, group, patchable):
+    """Amaranth shape that holds every result of a stage's dot products."""
+    tensor = group.results if group.requantise is None else network.tensors[group.requantise.input]
+    low, high = tensor.low, tensor.high
+    if patchable and isinstance(group.main, Conv | Dense):
+        source, weights = group.input.format, group.main.weights
+        count = int(np.prod(weights.codes.shape[1:]))
+        ends = [w * x for w in (weights.format.low, weights.format.high) for x in (source.value_low, source.value_high)]
+        low, high = min(0, *ends) * count, max(0, *ends) * count
+    if low >= 0:
+        return unsigned(max(1, int(high).bit_length()))
+    return signed(max(int(high).bit_length(), int(-low - 1).bit_length()) + 1)
+
+
+def make_stage(network, plan, group, stage):
+    """The component of one stage.
+
+    Parameters
+    ----------
+    network : Network
+    plan : Plan
+    group : lutloom.plan.Group
+        The layers.
+    stage : StagePlan
+    """
+    if stage.kind == "topk":
+        return TopKStage(tensor=group.input, k=group.main.k, width=stage.width, out_bits=group.output.format.bits)
+    requantise_name = f"{stage.name}_requantise"
+    place = "ebr" if plan.patchable else stage.parameters_place
+    channels = group.channels_out
+    source = group.input.format
+    if stage.kind == "map":
+        requantise = make_requantise(
+            group.requantise, name=requantise_name, tensor=group.input, acc_shape=shape_of(source), lanes=stage.width,
+            out_format=group.output.format, place=place, channels=channels, dsp=stage.dsp,
+        )
+        return MapStage(
+            requantise=requantise, shape=shape_of(source), in_bits=source.bits, out_bits=group.output.format.bits,
+            width=stage.width, channels=channels, credits=stage.credits,
+        )
+    where = geometry(group, stage.width, stage.units)
+    masked = stage.kind == "dot" and source.kind == "bipolar" and any(where.pads)
+    if masked and group.image[2] % stage.width:
+        raise FitError(f"layer {group.main.name!r} pads bipolar values: a word must divide its {group.image[2]} channels")
+    pad_code = None
+    if isinstance(group.main, MaxPool):
+        pad_code = source.code_low
+    elif stage.kind == "pool":
+        pad_code = group.main.pad_code
+    elif source.kind != "bipolar":
+        pad_code = int(group.input.zero_point)
+    latency = plan.memory_latency
+    window = Window(
+        name=stage.name, geometry=where, bits=source.bits, lanes=stage.width, pad_code=pad_code, latency=latency,
+        lead=latency,
+    )
+    weights = None
+    center = None
+    if stage.kind == "dot":
+        acc_shape = accumulator_shape(network, group, plan.patchable)
+        form = group.main.weights.format
+        lanes = where.kernel[0] * stage.width
+        if source.kind == "bipolar" and form.kind == "binary" and not masked:
+            center = int(np.prod(group.main.weights.codes.shape[1:]))
+            acc_shape = unsigned(center.bit_length())
+        work = MatVec(
+            lanes=lanes, units=stage.units, x_format=source, w_format=form, acc_shape=acc_shape, masked=masked,
+            dsp=stage.dsp,
+        )
+        weights = weight_rom(group, stage, where, latency, "ebr" if plan.patchable else stage.weights_place)
+    else:
+        kind = "max" if isinstance(group.main, MaxPool) else "sum"
+        results = group.results if group.requantise is None else network.tensors[group.requantise.input]
+        acc_shape = shape_of(results.format)
+        work = Pool(
+            kind=kind, rows=where.kernel[0], units=stage.units, x_format=source, acc_shape=acc_shape,
+            factors=None if kind == "max" else group.main.factors,
+        )
+    requantise = make_requantise(
+        group.requantise, name=requantise_name, acc_shape=acc_shape, lanes=stage.out_width, center=center,
+        tensor=network.tensors[group.main.output], out_format=group.output.format, place=place, channels=channels,
+        dsp=stage.dsp,
+    )
+    return Stage(
+        name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,
+        out_width=stage.out_width, channels=channels, requantise=requantise, out_bits=group.output.format.bits,
+        credits=stage.credits, masked=masked,
+    )
+
+
+def filler(format):
+    """Code of the weights beyond the last channel: it decodes to zero, or meets a zero bit without a match."""
+    return 1 if format.kind == "binary" else int(format.encode(np.zeros(1, int))[0])
+
+
+def weight_rom(group, stage, where, latency, place):
+    """The memory of a stage's weights."""
+    weights = group.main.weights
+    codes = weights.codes
+    if isinstance(group.main, Dense):
+        codes = codes[:, None, None, :]
+    words = weight_words(codes, where, stage.width, stage.units, filler(weights.format))
+    return Rom(
+        name=f"{stage.name}_weights", width=words.shape[1] * weights.format.bits, depth=len(words),
+        init=pack(words, weights.format.bits), latency=latency, place=place,
+    )

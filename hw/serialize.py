@@ -1,0 +1,74 @@
+"""From a group's results, all there at once, to a stream of narrower beats."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class Serialize(wiring.Component):
+    """A group's results, all there at once, as beats of ``width`` values in consecutive cycles.
+
+    The first beat comes out in the cycle of i_valid (combinational), the others behind it; the next group may come as
+    soon as they are through. No flow control.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of a result.
+    units, width : int
+        Results a group, values a beat.
+    beats : int
+        Beats a pixel. The last group of a pixel gives those that are left.
+
+    Members
+    -------
+    i_valid : In(1)
+    i : In(units results)
+    o_valid : Out(1)
+    o : Out(width results)
+    o_beat : Out
+        The beat's place in its pixel.
+    """
+
+    def __init__(self, *, shape, units, width, beats):
+        self._shape, self._units, self._width, self._beats = shape, units, width, beats
+        if beats > self.group_beats and units % width:
+            raise ValueError(f"serialize width must divide units {units}, not {width}")
+        super().__init__(
+            {
+                "i_valid": In(1),
+                "i": In(data.ArrayLayout(shape, units)),
+                "o_valid": Out(1),
+                "o": Out(data.ArrayLayout(shape, width)),
+                "o_beat": Out(range(max(2, beats))),
+            }
+        )
+
+    @property
+    def group_beats(self):
+        """Beats of a group."""
+        return -(-self._units // self._width)
+
+    def elaborate(self, platform):
+        m = Module()
+        beats = self.group_beats
+        beat = Signal(range(max(2, self._beats)))
+        m.d.comb += self.o_beat.eq(beat)
+        with m.If(self.o_valid):
+            m.d.sync += beat.eq(Mux(beat == self._beats - 1, 0, beat + 1))
+        size = len(Signal(self._shape))
+        now = Cat(self.i.as_value(), Const(0, size * (beats * self._width - self._units)))
+        step = size * self._width
+        if beats == 1:
+            m.d.comb += [self.o_valid.eq(self.i_valid), self.o.as_value().eq(now)]
+            return m
+        kept = Signal(step * (beats - 1), reset_less=True)
+        left = Signal(beats - 1)  # a thermometer of the beats that are still kept
+        m.d.sync += [kept.eq(kept >> step), left.eq(left >> 1)]
+        with m.If(self.i_valid):
+            m.d.sync += [kept.eq(now[step:]), left.eq(-1)]
+        with m.If((beat == self._beats - 1) & self.o_valid):
+            m.d.sync += left.eq(0)
+        m.d.comb += self.o_valid.eq(self.i_valid | left[0])
+        m.d.comb += self.o.as_value().eq(Mux(self.i_valid, now[:step], kept[:step]))
+        return m

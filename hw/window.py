@@ -1,0 +1,467 @@
+"""The window: keeps the rows of a feature map that are still needed and emits, fold by fold, what a dot product wants."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+
+import numpy as np
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from lutloom.hw.fifo import values_stream
+from lutloom.hw.memory import Ram
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a window goes, over which words, and how often.
+
+    For each position in raster order: for each block: ``reps`` times (each time is a group): for each kernel column:
+    for each word of the block: one fold, with the words of all kernel rows side by side.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the feature map, in pixels.
+    words : int
+        Words a pixel.
+    kernel, stride, dilation : (int, int)
+    pads : (top, left, bottom, right)
+    blocks : int
+        Parts of the channels that are gone through apart (groups of a convolution; words of a pooling).
+    reps : int
+        Times that each block is replayed (for further outputs).
+    """
+
+    height: int
+    width: int
+    words: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    blocks: int = 1
+    reps: int = 1
+
+    def __post_init__(self):
+        for what in ("height", "width", "words", "blocks", "reps"):
+            if getattr(self, what) < 1:
+                raise ValueError(f"window {what} must be at least 1, not {getattr(self, what)!r}")
+        if self.words % self.blocks:
+            raise ValueError(f"window words must be a multiple of blocks {self.blocks}, not {self.words}")
+        if min(self.pads) < 0 or min(self.kernel + self.stride + self.dilation) < 1:
+            raise ValueError("window kernel, stride and dilation must be positive and pads not negative")
+        if self.out_height < 1 or self.out_width < 1:
+            raise ValueError(f"window kernel {self.kernel} must fit the padded {self.height}x{self.width} map")
+
+    @property
+    def span(self):
+        """Rows from a window's first to its last."""
+        return (self.kernel[0] - 1) * self.dilation[0] + 1
+
+    @property
+    def out_height(self):
+        """Positions down."""
+        return (self.height + self.pads[0] + self.pads[2] - self.span) // self.stride[0] + 1
+
+    @property
+    def out_width(self):
+        """Positions across."""
+        span = (self.kernel[1] - 1) * self.dilation[1] + 1
+        return (self.width + self.pads[1] + self.pads[3] - span) // self.stride[1] + 1
+
+    @property
+    def block_words(self):
+        """Words of a block."""
+        return self.words // self.blocks
+
+    @property
+    def cost(self):
+        """Folds of a group."""
+        return self.kernel[1] * self.block_words
+
+    @property
+    def position_groups(self):
+        """Groups a position."""
+        return self.blocks * self.reps
+
+    @property
+    def row_words(self):
+        """Words a row of the feature map."""
+        return self.width * self.words
+
+    @cached_property
+    def banks(self):
+        """Memories: as few as hold a window's rows in different ones."""
+        banks = self.kernel[0]
+        while gcd(banks, self.dilation[0]) != 1:
+            banks += 1
+        return banks
+
+    @cached_property
+    def depth_rows(self):
+        """Rows held in each bank: enough for a window and the rows of the next one."""
+        return -(-(min(self.span, self.height) + self.stride[0]) // self.banks)
+
+    @property
+    def ring(self):
+        """Rows held."""
+        return self.banks * self.depth_rows
+
+    @property
+    def capacity(self):
+        """Words held."""
+        return self.ring * self.row_words
+
+    @cached_property
+    def need_row(self):
+        """Last row that output row r reads, (out_height,)."""
+        rows = np.arange(self.out_height) * self.stride[0] - self.pads[0] + self.span - 1
+        return np.clip(rows, 0, self.height - 1)
+
+    @cached_property
+    def need_column(self):
+        """Last column that output column c reads, (out_width,)."""
+        columns = np.arange(self.out_width) * self.stride[1] - self.pads[1]
+        return np.clip(columns + (self.kernel[1] - 1) * self.dilation[1], 0, self.width - 1)
+
+    @cached_property
+    def freed_rows(self):
+        """Rows that are not read any more after output row r, (out_height,)."""
+        first = np.arange(1, self.out_height + 1) * self.stride[0] - self.pads[0]
+        freed = np.clip(first, 0, self.height)
+        freed[-1] = self.height
+        return freed
+
+    @property
+    def need(self):
+        """Words of the frame that a position needs, (out_height, out_width)."""
+        return (self.need_row[:, None] * self.width + self.need_column[None, :] + 1) * self.words
+
+    @property
+    def frees(self):
+        """Words of the frame that are free after a position, (out_height, out_width)."""
+        before = np.concatenate([[0], self.freed_rows[:-1]])
+        frees = np.repeat(before[:, None], self.out_width, axis=1)
+        frees[:, -1] = self.freed_rows
+        return frees * self.row_words
+
+
+def table(m, index, values, name, shape):
+    """A signal that is values[index]: the most frequent value, and a case for each index that differs."""
+    result = Signal(shape, name=name)
+    values = [int(value) for value in values]
+    usual = max(set(values), key=values.count)
+    m.d.comb += result.eq(Const(usual, shape))
+    with m.Switch(index):
+        for value in sorted(set(values) - {usual}):
+            with m.Case(*[k for k, entry in enumerate(values) if entry == value]):
+                m.d.comb += result.eq(Const(value, shape))
+    return result
+
+
+class Window(wiring.Component):
+    """Line buffers banked by kernel row, and the sequencer that launches groups of folds out of them.
+
+    A group is launched when its last pixel has come and ``i_go`` is high; once launched, it runs without a stall, one
+    fold a cycle, and the next group follows without a bubble if its conditions hold. Rows are freed when the last
+    window that reads them has gone by.
+
+    Latency: ``delay`` cycles from a fold's launch to ``o_valid``. Throughput: one input word and one fold a cycle.
+    Combinational paths: from ``i_go`` to ``o_launch``; none between the streams' sides.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of its memories' names.
+    geometry : Geometry
+    bits, lanes : int
+        A word is ``lanes`` values of ``bits`` bits.
+    pad_code : int or None
+        What padded taps read; None if they need not have a value (``o_taps`` masks them out).
+    latency : 1 or 2
+        Of the memories.
+    lead : int
+        ``o_address`` comes so many cycles before ``o_valid``, at most ``delay``.
+
+    Members
+    -------
+    i : In(stream of lanes values)
+    i_go : In(1)
+        The output has room for a group.
+    o_launch : Out(1)
+        High in the cycle of a group's first fold.
+    o_valid, o_first, o_last : Out(1)
+        A fold; the first, the last of its group.
+    o_x : Out(kernel rows x lanes values)
+        Value ``j·lanes + v``: value v of kernel row j's word.
+    o_taps : Out(kernel rows)
+        Which rows' words are inside the feature map.
+    o_address : Out
+        The fold's number within its position, ``lead`` cycles ahead.
+    o_row, o_column : Out
+        The position, valid with o_valid.
+    """
+
+    def __init__(self, *, name, geometry, bits, lanes, pad_code=None, latency=1, lead=1):
+        self._name, self._geometry, self._bits, self._lanes = name, geometry, bits, lanes
+        self._pad_code, self._latency = pad_code, latency
+        g = geometry
+        self._mux = g.banks > 1 or (pad_code is not None and any(g.pads))
+        self._lead = lead
+        if not 1 <= lead <= self.delay:
+            raise ValueError(f"window lead must be 1 to its delay {self.delay}, not {lead}")
+        super().__init__(
+            {
+                "i": In(values_stream(bits, lanes)),
+                "i_go": In(1),
+                "o_launch": Out(1),
+                "o_valid": Out(1),
+                "o_first": Out(1),
+                "o_last": Out(1),
+                "o_x": Out(data.ArrayLayout(unsigned(bits), g.kernel[0] * lanes)),
+                "o_taps": Out(g.kernel[0]),
+                "o_address": Out(range(max(2, g.cost * g.position_groups))),
+                "o_row": Out(range(max(2, g.out_height))),
+                "o_column": Out(range(max(2, g.out_width))),
+            }
+        )
+
+    @property
+    def geometry(self):
+        """Where the window goes."""
+        return self._geometry
+
+    @property
+    def bits(self):
+        """Bits of a value."""
+        return self._bits
+
+    @property
+    def lanes(self):
+        """Values a word."""
+        return self._lanes
+
+    @property
+    def delay(self):
+        """Cycles from the launch of a fold to o_valid."""
+        return 1 + self._latency + int(self._mux)
+
+    def elaborate(self, platform):
+        m = Module()
+        g = self._geometry
+        fire, row_end = Signal(), Signal()
+        flags = Cat(fire_first := Signal(), fire_last := Signal(), fire_wrap := Signal())
+        place = self._sequence(m, fire, fire_first, fire_last, fire_wrap, row_end)
+        banks = [
+            Ram(
+                name=f"{self._name}_row{bank}",
+                width=self._bits * self._lanes,
+                depth=g.depth_rows * g.row_words,
+                latency=self._latency,
+            )
+            for bank in range(g.banks)
+        ]
+        for bank, ram in enumerate(banks):
+            m.submodules[f"row{bank}"] = ram
+        self._write(m, banks, row_end, place["row"])
+        self._read(m, banks, place)
+
+        # What goes with a fold, delayed to its output; the address leads.
+        valid, along = fire, Cat(flags, place["row"], place["column"])
+        address = Signal.like(self.o_address)
+        for stage in range(self.delay):
+            if stage == self.delay - self._lead:
+                self._count(m, address, valid, along[2])
+            after_valid = Signal(name=f"s{stage}_valid")
+            after = Signal(len(along), name=f"s{stage}_along", reset_less=True)
+            m.d.sync += [after_valid.eq(valid), after.eq(along)]
+            valid, along = after_valid, after
+        if self._lead == 0:
+            self._count(m, address, valid, along[2])
+        rows = len(place["row"])
+        m.d.comb += [
+            self.o_valid.eq(valid),
+            self.o_first.eq(along[0]),
+            self.o_last.eq(along[1]),
+            self.o_row.eq(along[3 : 3 + rows]),
+            self.o_column.eq(along[3 + rows :]),
+            self.o_address.eq(address),
+        ]
+        return m
+
+    def _count(self, m, address, valid, wrap):
+        with m.If(valid):
+            m.d.sync += address.eq(Mux(wrap, 0, address + 1))
+
+    def _sequence(self, m, fire, first, last, wrap, row_end):
+        """Counters over words, columns, replays, blocks and positions; returns the registers the readers use."""
+        g = self._geometry
+        busy = Signal()
+        word = Signal(range(max(2, g.block_words)))
+        kx = Signal(range(max(2, g.kernel[1])))
+        rep = Signal(range(max(2, g.reps)))
+        block = Signal(range(max(2, g.blocks)))
+        column = Signal(range(max(2, g.out_width)))
+        row = Signal(range(max(2, g.out_height)))
+        last_word, last_kx = word == g.block_words - 1, kx == g.kernel[1] - 1
+        last_rep, last_block = rep == g.reps - 1, block == g.blocks - 1
+        last_column, last_row = column == g.out_width - 1, row == g.out_height - 1
+
+        # Words that came in, less those that the next position needs: not negative when it may start.
+        need = g.need
+        begin = int(need[0, 0])
+        frame = g.height * g.row_words
+        across = np.append(np.diff(need[0]), 0)
+        down = np.append(need[1:, 0] - need[:-1, -1], frame + begin - need[-1, -1])
+        reach = frame + g.capacity
+        surplus = Signal(signed(bits_for(reach) + 1), init=-begin)
+        steps = [int(step) for step in [*across, *down]]
+        step_shape = signed(max(bits_for(min(steps)), bits_for(max(steps))) + 1)
+        step_across = table(m, column, across, "step_across", step_shape)
+        step_down = table(m, row, down, "step_down", step_shape)
+        came = self.i.valid & self.i.ready
+        step = Signal(step_shape)
+        with m.If(fire & wrap):
+            m.d.comb += step.eq(Mux(last_column, step_down, step_across))
+        m.d.sync += surplus.eq(surplus - step + came)
+
+        m.d.comb += [
+            fire.eq(busy | (self.i_go & ~surplus[-1])),
+            self.o_launch.eq(fire & ~busy),
+            first.eq(~busy),
+            last.eq(last_word & last_kx),
+            wrap.eq(last & last_rep & last_block),
+            row_end.eq(fire & wrap & last_column),
+        ]
+
+        # The word's place in its row, and its column; outside the feature map they are not used.
+        shape = range(g.row_words + 1)
+        bits = len(Signal(shape))
+        home = -g.pads[1] * g.words
+        current, base, pixel = (
+            Signal(bits, name=name, init=home % (1 << bits)) for name in ("current", "base", "pixel")
+        )
+        outside = [-g.pads[1], g.width - 1 + g.pads[3] + g.stride[1] + g.kernel[1] * g.dilation[1]]
+        x_shape = signed(max(bits_for(outside[0]), bits_for(outside[1])) + 1)
+        x, x_base = Signal(x_shape, init=-g.pads[1]), Signal(x_shape, init=-g.pads[1])
+        y = Signal(signed(max(bits_for(g.height + g.pads[2] + g.stride[0]), bits_for(-g.pads[0])) + 1), init=-g.pads[0])
+        ring = Signal(range(max(2, g.ring)), init=-g.pads[0] % g.ring)
+        ring_steps = [g.stride[0]] * (g.out_height - 1)
+        ring_steps.append(g.height - g.stride[0] * (g.out_height - 1))
+
+        with m.If(fire):
+            m.d.sync += busy.eq(~last)
+            m.d.sync += [word.eq(word + 1), current.eq(current + 1)]
+            with m.If(last_word):
+                m.d.sync += [word.eq(0), kx.eq(kx + 1)]
+                m.d.sync += [current.eq(current + g.dilation[1] * g.words - g.block_words + 1), x.eq(x + g.dilation[1])]
+            with m.If(last):
+                m.d.sync += [kx.eq(0), rep.eq(rep + 1), current.eq(base), x.eq(x_base)]
+                with m.If(last_rep):
+                    m.d.sync += [rep.eq(0), block.eq(block + 1)]
+                    m.d.sync += [base.eq(base + g.block_words), current.eq(base + g.block_words)]
+            with m.If(wrap):
+                along = pixel + g.stride[1] * g.words
+                m.d.sync += [block.eq(0), column.eq(column + 1)]
+                m.d.sync += [pixel.eq(along), base.eq(along), current.eq(along)]
+                m.d.sync += [x.eq(x_base + g.stride[1]), x_base.eq(x_base + g.stride[1])]
+                with m.If(last_column):
+                    m.d.sync += [column.eq(0), row.eq(row + 1), y.eq(y + g.stride[0])]
+                    m.d.sync += [signal.eq(home) for signal in (pixel, base, current)]
+                    m.d.sync += [x.eq(-g.pads[1]), x_base.eq(-g.pads[1])]
+                    turn = table(m, row, [step % g.ring for step in ring_steps], "turn", range(max(2, g.ring)))
+                    turned = ring + turn
+                    m.d.sync += ring.eq(Mux(turned >= g.ring, turned - g.ring, turned))
+                    with m.If(last_row):
+                        m.d.sync += [row.eq(0), y.eq(-g.pads[0])]
+        return {"row": row, "column": column, "current": current, "x": x, "y": y, "ring": ring}
+
+    def _write(self, m, banks, row_end, row):
+        """The input side: a word into its bank while there is room."""
+        g = self._geometry
+        room = Signal(signed(bits_for(g.capacity + g.height * g.row_words) + 2), init=g.capacity - 1)
+        m.d.comb += self.i.ready.eq(~room[-1])
+        came = Signal()
+        m.d.comb += came.eq(self.i.valid & self.i.ready)
+        frees = np.diff(g.freed_rows, prepend=0) * g.row_words
+        freed = Signal(range(int(frees.max()) + 1))
+        amount = table(m, row, frees, "frees", freed.shape())
+        m.d.sync += freed.eq(0)
+        with m.If(row_end):
+            m.d.sync += freed.eq(amount)
+        m.d.sync += room.eq(room - came + freed)
+
+        address = Signal(range(max(2, g.depth_rows * g.row_words)))
+        start = Signal.like(address)
+        left = Signal(range(max(2, g.row_words)))
+        bank = Signal(range(max(2, g.banks)))
+        row_words_end = left == g.row_words - 1
+        with m.If(came):
+            m.d.sync += [left.eq(left + 1), address.eq(address + 1)]
+            with m.If(row_words_end):
+                m.d.sync += [left.eq(0), address.eq(start), bank.eq(bank + 1)]
+                with m.If(bank == g.banks - 1):
+                    turn = start == (g.depth_rows - 1) * g.row_words
+                    following = Mux(turn, 0, start + g.row_words)
+                    m.d.sync += [bank.eq(0), start.eq(following), address.eq(following)]
+        for index, ram in enumerate(banks):
+            m.d.comb += [
+                ram.i_write_en.eq(came & (bank == index)),
+                ram.i_write_addr.eq(address),
+                ram.i_write_data.eq(self.i.payload),
+            ]
+
+    def _read(self, m, banks, place):
+        """The output side: addresses, memories, then each kernel row's word from the bank that holds its row."""
+        g = self._geometry
+        rows, step = g.kernel[0], g.dilation[0]
+        ring = place["ring"]
+        for index, ram in enumerate(banks):
+            held = [0] * g.ring  # which of the bank's rows a window at this place of the ring reads
+            for start in range(g.ring):
+                for j in range(rows):
+                    turned = (start + j * step) % g.ring
+                    if turned % g.banks == index:
+                        held[start] = turned // g.banks * g.row_words
+            offset = table(m, ring, held, f"offset{index}", range(max(2, max(held) + 1)))
+            s0_address = Signal(ram.i_addr.shape(), name=f"s0_address{index}", reset_less=True)
+            m.d.sync += s0_address.eq(place["current"] + offset)
+            m.d.comb += ram.i_addr.eq(s0_address)
+
+        taps = []
+        inside_x = Const(1)
+        if g.pads[1] or g.pads[3]:
+            inside_x = (place["x"] >= 0) & (place["x"] < g.width)
+        for j in range(rows):
+            y = place["y"] + j * step
+            inside_y = (y >= 0) & (y < g.height) if g.pads[0] or g.pads[2] else Const(1)
+            taps.append(inside_x & inside_y)
+        taps = Cat(taps)
+        picks = []
+        for j in range(rows):
+            where = [(start + j * step) % g.ring % g.banks for start in range(g.ring)]
+            picks.append(table(m, ring, where, f"pick{j}", range(max(2, g.banks))))
+        along = Cat(taps, *picks)
+        for stage in range(1 + self._latency):
+            after = Signal(len(along), name=f"s{stage}_picks", reset_less=True)
+            m.d.sync += after.eq(along)
+            along = after
+        words = Array(ram.o_data for ram in banks)
+        x = Signal(self._bits * self._lanes * rows)
+        width = len(picks[0])
+        for j in range(rows):
+            pick = along[rows + j * width : rows + (j + 1) * width]
+            word = words[pick] if g.banks > 1 else banks[0].o_data
+            if self._pad_code is not None and any(g.pads):
+                padding = Cat(Const(self._pad_code, self._bits + 1)[: self._bits] for _ in range(self._lanes))
+                word = Mux(along[j], word, padding)
+            m.d.comb += x.word_select(j, self._bits * self._lanes).eq(word)
+        taps = along[:rows]
+        if self._mux:
+            o_x, o_taps = Signal(len(x), reset_less=True), Signal(rows, reset_less=True)
+            m.d.sync += [o_x.eq(x), o_taps.eq(taps)]
+            x, taps = o_x, o_taps
+        m.d.comb += [self.o_x.eq(x), self.o_taps.eq(taps)]

@@ -1,0 +1,270 @@
+"""The compiled bench: the emitted Verilog of a build folder as a program that compares whole data sets in the process.
+
+Verilator turns ``rtl/*.v`` into C++; ``bench.cpp`` drives the streams of ``lutloom_core``. The program is kept in the
+cache by the contents of the Verilog, not by those of ``rom/``, which it reads when it runs.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lutloom.errors import BuildError, ToolError
+from lutloom.sim import tools
+from lutloom.sim.results import BenchResult, merge, parse_records
+
+TOP = "lutloom_core"
+_BENCH = Path(__file__).with_name("bench.cpp")
+_VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "unique", "--noassert", "--no-timing",
+                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "30000", "--prefix", "Vcore",
+                    "--top-module", TOP)
+_CXX_FLAGS = ("-std=c++17", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0",
+              "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0", "-DVL_TIME_CONTEXT", "-w")
+_FAST, _SLOW = ("-O2", "-fno-semantic-interposition"), ("-O1",)  # what runs every cycle; what runs once
+_UNIT_BYTES = 600_000  # of C++ text compiled at once: bounds the compiler's memory on large networks
+
+
+def compile_core(folder, *, jobs=None, progress=None):
+    """Compiles the Verilog of a build folder, or finds it compiled.
+
+    Parameters
+    ----------
+    folder : path of a build folder, with rtl/*.v
+    jobs : int
+        Compilers at a time; as many as there are processors by default.
+    progress : callable(text)
+        Told once when there is something to compile.
+
+    Returns
+    -------
+    CompiledCore
+
+    Raises
+    ------
+    BuildError
+        When there is no Verilog.
+    ToolError
+        When Verilator or the compiler is missing or fails.
+    """
+    folder = Path(folder).resolve()
+    sources = sorted((folder / "rtl").glob("*.v"))
+    if not sources:
+        raise BuildError(f"{folder} holds no rtl/*.v; make it with: lutloom verilog MODEL --board BOARD -o {folder}")
+    command, version = tools.compiler()
+    key = tools.content_key("core", *sources, _BENCH, tools.verilator_version(), version, _VERILATOR_FLAGS,
+                            _CXX_FLAGS, _FAST, _SLOW)
+    make = partial(_compile, sources, jobs or os.cpu_count() or 1, progress)
+    return CompiledCore(folder, tools.cached(key, make) / "bench")
+
+
+def _compile(sources, jobs, progress, target):
+    """Makes target/bench."""
+    if progress:
+        progress("compiling the simulation")
+    binary, root = tools.verilator()
+    command, version = tools.compiler()
+    include = ["-I", root / "include", "-I", root / "include" / "vltstd"]
+    with tempfile.TemporaryDirectory(prefix="lutloom-verilated-") as scratch, ThreadPoolExecutor(jobs) as pool:
+        scratch = Path(scratch)
+        build = partial(tools.run_tool, what="the C++ compiler")
+        runtime_key = tools.content_key("runtime", tools.verilator_version(), version, _CXX_FLAGS)
+        runtime = pool.submit(tools.cached, runtime_key, partial(_compile_runtime, build, include))
+        tools.run_tool([binary, *_VERILATOR_FLAGS, "--Mdir", scratch, *sources], what="Verilator",
+                       environment=tools.verilator_environment())
+        units = _units(sorted(scratch.glob("*.cpp")), jobs, scratch)
+        waiting = [pool.submit(build, [*command, *_CXX_FLAGS, *flags, *include, "-I", scratch,
+                                       "-c", unit, "-o", unit.with_suffix(".o")]) for unit, flags in units]
+        for job in waiting:
+            job.result()
+        objects = [unit.with_suffix(".o") for unit, _ in units] + sorted(runtime.result().glob("*.o"))
+        build([*command, "-o", target / "bench", *objects, "-pthread", "-latomic"])
+
+
+def _compile_runtime(build, include, target):
+    """Verilator's run-time library, which is the same for every model."""
+    command, _ = tools.compiler()
+    for name in ("verilated", "verilated_threads"):
+        source = tools.verilator()[1] / "include" / f"{name}.cpp"
+        build([*command, *_CXX_FLAGS, "-O1", *include, "-c", source, "-o", target / f"{name}.o"])
+
+
+def _units(files, jobs, scratch):
+    """Gathers C++ files into few compilation units of about equal size, as every one reads the same long headers.
+
+    Returns
+    -------
+    list of (path, flags), the largest first
+    """
+    slow = [path for path in files if "__Slow" in path.name]
+    fast = [path for path in files if path not in slow] + [_BENCH]
+    if sum(path.stat().st_size for path in slow) < _UNIT_BYTES // 4:
+        fast, slow = fast + slow, []
+    units = []
+    for kind, members, flags in (("fast", fast, _FAST), ("slow", slow, _SLOW)):
+        total = sum(path.stat().st_size for path in members)
+        bins = [[] for _ in range(min(len(members), max(jobs, -(-total // _UNIT_BYTES))))]
+        sizes = [0] * len(bins)
+        for path in sorted(members, key=lambda path: -path.stat().st_size):
+            least = sizes.index(min(sizes))
+            bins[least].append(path)
+            sizes[least] += path.stat().st_size
+        for index, paths in enumerate(bins):
+            unit = scratch / f"unit_{kind}_{index}.cc"
+            unit.write_text("".join(f'#include "{path}"\n' for path in sorted(paths)))
+            units.append((sizes[index], unit, flags))
+    return [(unit, flags) for _, unit, flags in sorted(units, key=lambda entry: -entry[0])]
+
+
+@dataclass(frozen=True)
+class CompiledCore:
+    """A core as a program.
+
+    Parameters
+    ----------
+    folder : Path
+        The build folder, whose rom/ it reads at every run.
+    program : Path
+    """
+
+    folder: Path
+    program: Path
+
+    def run(self, input_layout, output_layout, beats, expected, *, count=None, stalls=0.0, seed=0, limit=1_000_000,
+            jobs=1, alone=True, overrun=None, drain=1000, reports=16, record=0, clear_after=(), break_last=False,
+            progress=None):
+        """Sends frames through the core and compares what comes out.
+
+        Parameters
+        ----------
+        input_layout, output_layout : StreamLayout
+        beats, expected : uint8 arrays (frames, beats, bytes)
+            From ``StreamLayout.pack``.
+        count : int
+            Frames to run; beyond those given they are repeated from the first on.
+        stalls : float
+            Probability, each cycle, that the source has nothing and that the sink is not ready; below 1.
+        seed : int
+            Of the stalls, and of what memories and registers hold before they are written.
+        limit : int
+            Cycles without an output beat that count as a deadlock.
+        jobs : int
+            Processes that share the frames.
+        alone : bool
+            The first frame runs through the empty core before the second one begins: its latency is measured.
+        overrun : bool
+            The source goes on with frames again until the last output has come, so that the periodic regime lasts to
+            the end; by default just when there are no stalls. Otherwise nothing may follow the last frame.
+        drain : int
+            Cycles after the last frame in which nothing may follow.
+        reports : int
+            Differences to describe.
+        record : int
+            Frames whose every transfer's cycle is kept.
+        clear_after : sequence of int
+            Before the frames: so many beats go in, then ``clear`` is given for a cycle, for each number here.
+        break_last : bool
+            TLAST of those beats is wrong: ``frame_error`` must rise, and fall with ``clear``.
+        progress : callable(frames, total)
+
+        Returns
+        -------
+        BenchResult
+        """
+        pool = len(beats)
+        count = pool if count is None else count
+        check_arrays(input_layout, output_layout, beats, expected, stalls, count)
+        if break_last and not (clear_after and min(clear_after) > 0):
+            raise ValueError("break_last needs clear_after with at least one beat each")
+        jobs = max(1, min(jobs, count))
+        bounds = [count * job // jobs for job in range(jobs + 1)]
+        with tempfile.TemporaryDirectory(prefix="lutloom-bench-") as scratch:
+            np.ascontiguousarray(beats).tofile(f"{scratch}/input")
+            np.ascontiguousarray(expected).tofile(f"{scratch}/expected")
+            common = {
+                "input": f"{scratch}/input", "expected": f"{scratch}/expected", "pool": pool, "alone": int(alone),
+                "overrun": int(stalls == 0 if overrun is None else overrun), "limit": limit, "drain": drain,
+                "reports": reports, "in_beats": input_layout.beats, "in_bytes": input_layout.tdata_bytes,
+                "out_beats": output_layout.beats, "out_bytes": output_layout.tdata_bytes,
+                "width": output_layout.width, "bits": output_layout.format.bits, "stalls": round(stalls * 2**32),
+                "clear_after": " ".join(str(int(beats)) for beats in clear_after), "break_last": int(break_last),
+            }
+            counter = _Counter(jobs, count, progress)
+            parts = []
+            with ThreadPoolExecutor(jobs) as threads:
+                for job in range(jobs):
+                    own = {"first": bounds[job], "frames": bounds[job + 1] - bounds[job], "seed": seed + 2 * job,
+                           "record": record if job == 0 else 0, "cycles": f"{scratch}/cycles{job}"}
+                    parts.append(threads.submit(self._run_one, {**common, **own}, partial(counter.tell, job)))
+            return merge([part.result() for part in parts], input_layout, output_layout)
+
+    def _run_one(self, options, tell) -> BenchResult:
+        """One process; its records, parsed."""
+        command = [str(self.program), *(f"{key}={value}" for key, value in options.items())]
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=errors, text=True)
+            try:
+                records = []
+                for line in process.stdout:
+                    if line.startswith("progress "):
+                        tell(int(line.split()[1]))
+                    else:
+                        records.append(line)
+                code = process.wait()
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()
+            errors.seek(0)
+            said = errors.read().strip()
+        said += "".join(line for line in records if line.startswith(("%", "-")))
+        if "readmem" in said or code == 2:  # the ROM images are part of what is simulated
+            raise BuildError(f"the simulation of {self.folder} cannot start: {said.splitlines()[0]}")
+        if code or not records or not records[-1].startswith("done "):
+            raise ToolError(f"the compiled simulation of {self.folder} ended with code {code}: {said[-500:]}")
+        return parse_records(records, Path(options["cycles"]))
+
+
+class _Counter:
+    """Adds up the frames of several processes for one progress report."""
+
+    def __init__(self, jobs, total, progress):
+        self._done, self._total, self._progress = [0] * jobs, total, progress
+
+    def tell(self, job, frames):
+        self._done[job] = frames
+        if self._progress:
+            self._progress(sum(self._done), self._total)
+
+
+def check_arrays(input_layout, output_layout, beats, expected, stalls, count):
+    """Raises ValueError for arrays that do not fit the layouts, no frames, or a probability that is none."""
+    for name, layout, array in (("beats", input_layout, beats), ("expected", output_layout, expected)):
+        if array.dtype != np.uint8 or array.shape[1:] != (layout.beats, layout.tdata_bytes):
+            raise ValueError(f"{name} must be uint8 of shape (frames, {layout.beats}, {layout.tdata_bytes}), "
+                             f"not {array.dtype} of {array.shape}")
+    if len(beats) != len(expected):
+        raise ValueError(f"beats and expected must hold as many frames, not {len(beats)} and {len(expected)}")
+    if count < 1 or not len(beats):
+        raise ValueError(f"at least one frame is needed, not {min(count, len(beats))}")
+    if not 0 <= stalls < 1:
+        raise ValueError(f"stalls must be a probability from 0 to below 1, not {stalls!r}")
+
+
+def check_ports(folder, input_layout, output_layout):
+    """Raises BuildError when the ports of the core in rtl/ are not as wide as the plan says."""
+    text = "\n".join(path.read_text(errors="replace") for path in sorted((Path(folder) / "rtl").glob("*.v")))
+    module = re.search(rf"^\s*module\s+{TOP}\b(.*?)^\s*endmodule", text, re.MULTILINE | re.DOTALL)
+    if not module:
+        raise BuildError(f"{folder} holds no module {TOP} in rtl/; build it again")
+    for port, layout in (("s_axis_tdata", input_layout), ("m_axis_tdata", output_layout)):
+        found = re.search(rf"\b(?:input|output)\s+(?:wire\s+|reg\s+|logic\s+)?(?:\[(\d+):0\]\s*)?{port}\b", module[1])
+        bits = int(found[1] or 0) + 1 if found else 0
+        if bits != layout.tdata_bits:
+            raise BuildError(f"{port} of {TOP} in {folder}/rtl has {bits} bits, but plan.json says "
+                             f"{layout.tdata_bits}; build it again")

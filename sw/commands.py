@@ -1,0 +1,158 @@
+"""The sub-commands of ``lutloom``, one function each: from parsed options to what is printed.
+
+Everything is imported inside the functions, so that ``lutloom boards`` does not wait for the libraries of ``build``.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from lutloom.terminal import table
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command gives.
+
+    Parameters
+    ----------
+    data : dict
+        For ``--json``.
+    text : str
+        For people.
+    failure : str
+        One sentence if the results are wrong although the command ran: exit status 1 after printing them.
+    """
+
+    data: dict
+    text: str
+    failure: str = ""
+
+
+def _quantisation(options):
+    """Keyword arguments of lutloom.quantize that were given on the command line."""
+    names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
+             "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
+    return {keyword: value for option, keyword in names.items() if (value := getattr(options, option)) is not None}
+
+
+def _hardware(options):
+    """Keyword arguments of lutloom.build that both ``build`` and ``verilog`` take."""
+    names = ["fps", "clock_mhz", "toolchain", "jobs"]
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return given | {"style": options.style, "seed": options.seed, "patchable": options.patchable,
+                    "selftest": not options.no_selftest}
+
+
+def build(options, progress):
+    """Model file to bitstream and report."""
+    from lutloom.build import build as run
+    from lutloom.report import text
+
+    report = run(options.model, board=options.board, output=options.output, data=options.data, progress=progress,
+                 **_hardware(options), **_quantisation(options))
+    return Outcome(report, text(report))
+
+
+def verilog(options, progress):
+    """Model file to Verilog and ROM images."""
+    from lutloom.build import verilog as run
+    from lutloom.report import text
+
+    report = run(options.model, board=options.board, output=options.output, top=options.top, progress=progress,
+                 **_hardware(options), **_quantisation(options))
+    return Outcome(report, text(report))
+
+
+def check(options, progress):
+    """What of a model is supported."""
+    from lutloom.check import check as run
+
+    result = run(options.model)
+    failure = "" if result.supported else result.sentence
+    return Outcome(result.data, result.text, failure)
+
+
+def quantize(options, progress):
+    """Float model to integer network."""
+    from lutloom.quantize import quantize as run
+
+    network = run(options.model, progress=progress, **_quantisation(options))
+    path = Path(options.output)
+    network.save(path)
+    layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),
+               "weights": layer.weights.codes.size, "bits": layer.weights.codes.size * layer.weights.format.bits}
+              for layer in network.layers if hasattr(layer, "weights")]
+    data = {"network": str(path), "layers": layers, "weights": sum(layer["weights"] for layer in layers),
+            "weight_bits": sum(layer["bits"] for layer in layers)}
+    rows = [[*layer.values()] for layer in layers]
+    rows.append(["total", "", "", data["weights"], data["weight_bits"]])
+    return Outcome(data, table(rows, ["layer", "operator", "format", "weights", "bits"]) + f"\nwritten: {path}")
+
+
+def evaluate(options, progress):
+    """Accuracy and confusion matrix."""
+    from lutloom.evaluate import evaluate as run
+
+    result = run(options.model, data=options.data, outputs=options.outputs, mode=options.mode, count=options.count,
+                 progress=progress, **_quantisation(options))
+    return Outcome(result, _accuracy_text(result))
+
+
+def _accuracy_text(result):
+    lines = []
+    for name, share in (result.get("accuracy") or {}).items():
+        if share is not None:
+            lines.append(f"accuracy {name:8} {share:.2%} of {result['count']:,} frames")
+    confusion = result.get("confusion")
+    if confusion:
+        header = ["true \\ found", *(str(index) for index in range(len(confusion)))]
+        lines += ["", table([[index, *row] for index, row in enumerate(confusion)], header)]
+    return "\n".join(lines)
+
+
+def simulate(options, progress):
+    """The Verilog of a build folder against the golden model."""
+    from lutloom.data import load_for
+    from lutloom.simulate import simulate as run
+
+    x = load_for(options.folder, options.data)
+    count = len(x) if options.count is None else options.count
+    result = run(options.folder, x, count=count, stalls=options.stalls, engine=options.engine, seed=options.seed,
+                 jobs=options.jobs, progress=progress)
+    data = {name: getattr(result, name) for name in
+            ("frames", "differ", "cycles", "interval_cycles", "latency_cycles", "first_difference")}
+    failure = ""
+    if result.differ:
+        failure = f"{result.differ} of {result.frames} frames differ from the golden model; {result.first_difference}"
+    elif result.frames < count:
+        failure = f"only {result.frames} of the {count} frames that were asked for ran"
+    text = table([["frames compared", result.frames], ["frames that differ", result.differ], ["cycles", result.cycles],
+                  ["interval, cycles", result.interval_cycles], ["latency, cycles", result.latency_cycles]])
+    return Outcome(data, text, failure)
+
+
+def report(options, progress):
+    """Reports of finished builds, side by side."""
+    from lutloom.report import compare, load
+
+    reports = {folder: load(folder) for folder in options.folders}
+    return Outcome({"builds": reports}, compare(reports))
+
+
+def boards(options, progress):
+    """The boards that are known."""
+    from lutloom.board import boards_list
+
+    rows = [{"name": board.name, "device": board.chip.device, "family": board.family, "lut4": board.chip.lut4,
+             "ebr": board.chip.ebr_blocks, "ebr_bits": board.chip.ebr_bits, "spram": board.chip.spram,
+             "dsp": board.chip.dsp} for board in boards_list()]
+    header = ["board", "chip", "family", "LUT4", "EBR", "bits an EBR", "SPRAM", "DSP"]
+    return Outcome({"boards": rows}, table([list(row.values()) for row in rows], header))
+
+
+def doctor(options, progress):
+    """Tools found and missing."""
+    from lutloom.doctor import doctor as run
+
+    result = run(options.toolchain)
+    return Outcome(result.data, result.text, result.failure)

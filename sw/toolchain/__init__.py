@@ -1,0 +1,1 @@
+"""Yosys, nextpnr, packers, and the exchange of memory contents in placed designs."""

@@ -1,0 +1,118 @@
+"""What a user asks for with ``--weights``: one format, or a comma list of ``pattern=format``."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from lutloom.errors import ModelError
+from lutloom.weight_format import SUPPORTED, WeightFormat
+
+SEARCH_DIGITS = 8
+"""``bitmask:n`` chooses among patterns of at most so many digits (the sign counted)."""
+
+SCALES = ("one", "layer", "channel")
+
+
+@dataclass(frozen=True)
+class FormatChoice:
+    """How one layer's weights are to be quantised.
+
+    Parameters
+    ----------
+    format : WeightFormat or None
+        None: ``fit`` searches the bitmask pattern of ``search_bits`` stored bits.
+    scale : "one", "layer" or "channel"
+        Real value of integer 1: the format's own unit, or fitted by least squares per layer or per output.
+    rounding : "nearest" or "mask"
+    search_bits : int or None
+        Stored bits of the pattern to search, 2 to 8.
+    """
+
+    format: WeightFormat | None
+    scale: str = "channel"
+    rounding: str = "nearest"
+    search_bits: int | None = None
+
+    def __post_init__(self):
+        if (self.format is None) == (self.search_bits is None):
+            raise ValueError("a format choice has either a format or search_bits")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale must be one, layer or channel, not {self.scale!r}")
+        if self.rounding not in ("nearest", "mask"):
+            raise ValueError(f"rounding must be nearest or mask, not {self.rounding!r}")
+        if self.search_bits is not None and not 2 <= self.search_bits <= SEARCH_DIGITS:
+            raise ValueError(f"bitmask:BITS takes 2 to {SEARCH_DIGITS} stored bits, not {self.search_bits}")
+
+    def __str__(self):
+        name = f"bitmask:{self.search_bits}" if self.format is None else str(self.format)
+        return f"{name}@{1 if self.scale == 'one' else self.scale}"
+
+    @classmethod
+    def parse(cls, text, rounding="nearest"):
+        """Read ``int:4``, ``bitmask:3@layer``, ``bitmask:X0.0XX`` ...; ValueError for anything else."""
+        name, at, scale = text.strip().partition("@")
+        if at and scale not in ("1", "layer", "channel"):
+            raise ValueError(f"the scale of a weight format must be @1, @layer or @channel, not @{scale}")
+        kind, _, rest = name.partition(":")
+        if kind == "bitmask" and rest.isdigit():
+            return cls(None, _scale(scale, "channel"), rounding, int(rest))
+        if kind not in ("int", "bitmask", "binary"):
+            raise ValueError(f"weight format must be {SUPPORTED}, or bitmask:BITS to search a pattern, not {name!r}")
+        return cls(WeightFormat.parse(name), _scale(scale, "one" if kind == "bitmask" else "channel"), rounding)
+
+
+DEFAULT = FormatChoice(WeightFormat("int", 8))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed ``--weights``.
+
+    Parameters
+    ----------
+    entries : tuple of (str, FormatChoice)
+        Shell patterns of layer names with what they choose; the first match wins.
+    """
+
+    entries: tuple[tuple[str, FormatChoice], ...]
+
+    def __str__(self):
+        return ",".join(f"{pattern}={choice}" for pattern, choice in self.entries)
+
+    def choose(self, names):
+        """The FormatChoice of every layer: a dict in the order of ``names``.
+
+        Layers that no entry matches are ``int:8``; an entry that matches no layer is a ModelError. An entry whose
+        layers were all taken by entries before it is fine.
+        """
+        names = tuple(names)
+        for pattern, _ in self.entries:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ModelError(
+                    f"--weights names {pattern!r}, which matches no layer with weights; there are {', '.join(names)}"
+                )
+        return {
+            name: next((choice for pattern, choice in self.entries if fnmatchcase(name, pattern)), DEFAULT)
+            for name in names
+        }
+
+
+def parse_spec(text, rounding="nearest"):
+    """Read ``--weights``: ``int:4`` or ``conv1=bitmask:X0.0XX,*=bitmask:4@layer``; ModelError with the choices."""
+    parts = [part.strip() for part in text.split(",")]
+    entries = []
+    for part in parts:
+        pattern, equals, name = part.rpartition("=")
+        if not part or (equals and not (pattern and name)) or (not equals and len(parts) > 1):
+            raise ModelError(
+                f"--weights must be one format or a comma list of LAYER=FORMAT, as conv1=int:4,*=int:8, not {text!r}"
+            )
+        try:
+            entries.append((pattern.strip() or "*", FormatChoice.parse(name, rounding)))
+        except ValueError as error:
+            raise ModelError(f"--weights cannot be {part!r}: {error}") from None
+    return Spec(tuple(entries))
+
+
+def _scale(text, default):
+    """The scale that @1, @layer, @channel or nothing means."""
+    return {"1": "one", "": default}.get(text, text)
