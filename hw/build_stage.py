@@ -12,7 +12,7 @@ from lutloom.hw.memory import Rom
 from lutloom.hw.pool import Pool
 from lutloom.hw.requantise import make_requantise
 from lutloom.hw.stage import MapStage, Stage
-from lutloom.hw.topk_stage import TopKStage
+from lutloom.hw.topk import TopK
 from lutloom.hw.window import Geometry, Window
 from lutloom.network import Conv, Dense, MaxPool
 from lutloom.rom import pack, weight_words
@@ -91,7 +91,7 @@ def make_stage(network, plan, group, stage):
     stage : StagePlan
     """
     if stage.kind == "topk":
-        return TopKStage(tensor=group.input, k=group.main.k, width=stage.width, out_bits=group.output.format.bits)
+        return TopK(shape=shape_of(group.input.format), count=group.input.shape[0], width=stage.width, k=group.main.k)
     requantise_name = f"{stage.name}_requantise"
     place = "ebr" if plan.patchable else stage.parameters_place
     channels = group.channels_out
@@ -99,7 +99,8 @@ def make_stage(network, plan, group, stage):
     if stage.kind == "map":
         requantise = make_requantise(
             group.requantise, name=requantise_name, tensor=group.input, acc_shape=shape_of(source), lanes=stage.width,
-            out_format=group.output.format, place=place, channels=channels, dsp=stage.dsp,
+            out_format=group.output.format, place=place, channels=channels, dsp=stage.dsp, latency=plan.memory_latency,
+            patchable=plan.patchable,
         )
         return MapStage(
             requantise=requantise, shape=shape_of(source), in_bits=source.bits, out_bits=group.output.format.bits,
@@ -146,7 +147,7 @@ def make_stage(network, plan, group, stage):
     requantise = make_requantise(
         group.requantise, name=requantise_name, acc_shape=acc_shape, lanes=stage.out_width, center=center,
         tensor=network.tensors[group.main.output], out_format=group.output.format, place=place, channels=channels,
-        dsp=stage.dsp,
+        dsp=stage.dsp, latency=latency, patchable=plan.patchable,
     )
     return Stage(
         name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,

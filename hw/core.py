@@ -1,12 +1,17 @@
 """The core: all stages of a plan in a row, with AXI4-Stream style ports."""
 
-from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal
+import warnings
+
+from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal, UnusedElaboratable
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutloom.hw.build_stage import adapters, make_stage
 from lutloom.plan import group_layers
 from lutloom.schedule import predict
+
+# Planning makes units for their schedules alone, and drops them.
+warnings.filterwarnings("ignore", category=UnusedElaboratable)
 
 
 class Core(wiring.Component):

@@ -37,7 +37,7 @@ lutloom_environment() {
             "$python" -m venv --clear .venv ||
                 fail "python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"
         fi
-        .venv/bin/python -m pip install -qq --disable-pip-version-check -e ".[$group]" ||
+        .venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -e ".[$group]" ||
             fail "pip could not install lutloom and what it needs; its messages stand above (is PyPI within reach?)"
         echo "$stamp" >".venv/lutloom-$group"
     fi

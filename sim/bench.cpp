@@ -326,6 +326,7 @@ struct Bench {
             step(true);
             if ((cycle & 4095) == 0) progress(false);
         }
+        progress(true);
         const u64 cycles = ends.empty() ? cycle : ends.back() + 1;
         const u64 received = out_frame, differing = differ + first_differs;
         if (!overrun) after();

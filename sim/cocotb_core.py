@@ -42,6 +42,8 @@ async def compare(dut):
     while not (faults or sink.faults) and len(sink.cycles) < len(expected):
         waiting = 0 if await step(dut, streams, cycle) else waiting + 1
         cycle += 1
+        if cycle & 1023 == 0:
+            job.tell(len(sink.cycles) // out_beats)
         if len(sink.cycles) >= out_beats:
             source.limit = float("inf") if options["overrun"] else frames * in_beats
         if int(dut.frame_error.value):
@@ -100,7 +102,8 @@ async def _interrupt(dut, source, sink, count, options):
 def _write(job, source, sink, faults, received, seconds):
     """The records and the file of cycles, as ``bench.cpp`` writes them."""
     options = job.options
-    in_beats, out_beats, pool, width, bits = (options[key] for key in ("in_beats", "out_beats", "pool", "width", "bits"))
+    in_beats, out_beats, pool = options["in_beats"], options["out_beats"], options["pool"]
+    width, bits = options["width"], options["bits"]
     records = []
     for index, got, expected in sink.differences[:options["reports"]]:
         frame, beat = index // out_beats % pool, index % out_beats

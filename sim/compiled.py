@@ -66,7 +66,7 @@ def compile_core(folder, *, jobs=None, progress=None):
 def _compile(sources, jobs, progress, target):
     """Makes target/bench."""
     if progress:
-        progress("compiling the simulation")
+        progress("compile the simulation")
     binary, root = tools.verilator()
     command, version = tools.compiler()
     include = ["-I", root / "include", "-I", root / "include" / "vltstd"]
@@ -264,7 +264,7 @@ def check_ports(folder, input_layout, output_layout):
         raise BuildError(f"{folder} holds no module {TOP} in rtl/; build it again")
     for port, layout in (("s_axis_tdata", input_layout), ("m_axis_tdata", output_layout)):
         found = re.search(rf"\b(?:input|output)\s+(?:wire\s+|reg\s+|logic\s+)?(?:\[(\d+):0\]\s*)?{port}\b", module[1])
-        bits = int(found[1] or 0) + 1 if found else 0
-        if bits != layout.tdata_bits:
+        bits = int(found[1] or 0) + 1 if found else None
+        if found and bits != layout.tdata_bits:
             raise BuildError(f"{port} of {TOP} in {folder}/rtl has {bits} bits, but plan.json says "
                              f"{layout.tdata_bits}; build it again")

@@ -61,6 +61,18 @@ class Job:
             self._integers[name] = beats
         return self._integers[name]
 
+    def tell(self, done):
+        """Says how far the bench is."""
+        (self.folder / "progress").write_text(str(done))
+
+    @property
+    def told(self):
+        """What ``tell`` said last; 0 at first."""
+        try:
+            return int((self.folder / "progress").read_text() or 0)
+        except FileNotFoundError:
+            return 0
+
     def finish(self, result):
         """Writes the bench's answer."""
         part = self.folder / "result.part"

@@ -1,5 +1,6 @@
 """Codes of whole frames to the beats of a stream and back, in numpy: what both simulation engines are fed with."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,13 @@ class StreamLayout:
 
     @classmethod
     def of_plan(cls, entry):
-        """The layout that "input" or "output" of a plan.json describes; ValueError when its numbers contradict."""
-        layout = cls(tuple(entry["shape"]), Format.parse(entry["format"]), entry["width"])
+        """The layout that "input" or "output" of a plan.json describes; ValueError when its numbers contradict.
+
+        Its shape is "stream_shape" where a Flatten stands at the port (the order of values is the same).
+        """
+        layout = cls(tuple(entry.get("stream_shape", entry["shape"])), Format.parse(entry["format"]), entry["width"])
+        if math.prod(layout.shape) != math.prod(entry["shape"]):
+            raise ValueError(f"stream_shape {layout.shape} must hold as many values as shape {entry['shape']}")
         for key, have in (("bits", layout.format.bits), ("beats", layout.beats), ("tdata_bits", layout.tdata_bits)):
             if key in entry and entry[key] != have:
                 raise ValueError(f"{key} must be {have} for shape {layout.shape}, format {layout.format} "
@@ -107,27 +113,28 @@ class StreamLayout:
         """
         codes = np.asarray(codes)
         if codes.shape[1:] != self.shape:
-            raise ValueError(f"codes must have the shape (frames, {', '.join(map(str, self.shape))}), not {codes.shape}")
+            shape = ", ".join(map(str, self.shape))
+            raise ValueError(f"codes must have the shape (frames, {shape}), not {codes.shape}")
         if codes.dtype.kind not in "iub":
             raise ValueError(f"codes must be integers, not {codes.dtype}")
         if codes.size and not self.format.code_low <= int(codes.min()) <= int(codes.max()) <= self.format.code_high:
             raise ValueError(f"codes of {self.format} must lie in {self.format.code_low} to {self.format.code_high}, "
                              f"but these reach from {codes.min()} to {codes.max()}")
-        packed = np.empty((len(codes), self.beats, self.tdata_bytes), np.uint8)
+        packed = np.zeros((len(codes), self.beats, self.tdata_bytes), np.uint8)
         for part in self._parts(len(codes)):
-            packed[part] = self._pack(codes[part])
+            packed[part, :, :self._used_bytes] = self._pack(codes[part])
         return packed
 
     def _pack(self, codes):
-        bits, frames = self.format.bits, len(codes)
+        bits, frames, used = self.format.bits, len(codes), self._used
         unsigned = np.dtype(f"<u{self.format.dtype().itemsize}")
-        padded = np.zeros((frames, self.pixels, self.pixel_beats * self.width), unsigned)
+        padded = np.zeros((frames, self.pixels, self.pixel_beats * used), unsigned)
         padded[:, :, :self.channels] = codes.reshape(frames, self.pixels, self.channels).astype(unsigned)
-        octets = padded.view(np.uint8).reshape(frames, self.beats, self.width, unsigned.itemsize)
+        octets = padded.view(np.uint8).reshape(frames, self.beats, used, unsigned.itemsize)
         if bits % 8 == 0:
-            return octets[..., :bits // 8].reshape(frames, self.beats, self.tdata_bytes)
+            return octets[..., :bits // 8].reshape(frames, self.beats, used * bits // 8)
         singles = np.unpackbits(octets, axis=-1, bitorder="little", count=bits)
-        return np.packbits(singles.reshape(frames, self.beats, self.width * bits), axis=-1, bitorder="little")
+        return np.packbits(singles.reshape(frames, self.beats, used * bits), axis=-1, bitorder="little")
 
     def unpack(self, packed):
         """Codes of beats: the inverse of ``pack``; unused values are not looked at.
@@ -143,18 +150,18 @@ class StreamLayout:
         packed = np.asarray(packed, np.uint8).reshape(-1, self.beats, self.tdata_bytes)
         codes = np.empty((len(packed), *self.shape), self.format.dtype())
         for part in self._parts(len(packed)):
-            codes[part] = self._unpack(packed[part])
+            codes[part] = self._unpack(np.ascontiguousarray(packed[part, :, :self._used_bytes]))
         return codes
 
     def _unpack(self, packed):
-        bits, frames, dtype = self.format.bits, len(packed), self.format.dtype()
+        bits, frames, used, dtype = self.format.bits, len(packed), self._used, self.format.dtype()
         unsigned = np.dtype(f"<u{dtype.itemsize}")
-        octets = np.zeros((frames, self.beats, self.width, unsigned.itemsize), np.uint8)
+        octets = np.zeros((frames, self.beats, used, unsigned.itemsize), np.uint8)
         if bits % 8 == 0:
-            octets[..., :bits // 8] = packed.reshape(frames, self.beats, self.width, bits // 8)
+            octets[..., :bits // 8] = packed.reshape(frames, self.beats, used, bits // 8)
         else:
-            singles = np.unpackbits(packed, axis=-1, bitorder="little", count=self.width * bits)
-            whole = np.packbits(singles.reshape(frames, self.beats, self.width, bits), axis=-1, bitorder="little")
+            singles = np.unpackbits(packed, axis=-1, bitorder="little", count=used * bits)
+            whole = np.packbits(singles.reshape(frames, self.beats, used, bits), axis=-1, bitorder="little")
             octets[..., :whole.shape[-1]] = whole
         values = octets.view(unsigned).reshape(frames, self.pixels, -1)[:, :, :self.channels].astype(np.uint64)
         if self.format.signed:
@@ -162,7 +169,17 @@ class StreamLayout:
             values = (values << shift).view(np.int64) >> np.int64(shift)
         return values.astype(dtype).reshape(frames, *self.shape)
 
+    @property
+    def _used(self):
+        """Values of a beat that can be other than zero."""
+        return min(self.width, self.channels)
+
+    @property
+    def _used_bytes(self):
+        """Bytes of a beat that can be other than zero."""
+        return -(-self._used * self.format.bits // 8)
+
     def _parts(self, frames):
         """Slices of frames whose single bits stay within ``_CHUNK_BYTES``."""
-        step = max(1, _CHUNK_BYTES // (self.beats * self.width * max(8, self.format.bits)))
+        step = max(1, _CHUNK_BYTES // (self.beats * self._used * max(8, self.format.bits)))
         return [slice(start, min(start + step, frames)) for start in range(0, frames, step)]

@@ -67,9 +67,20 @@ def check(options, progress):
     """What of a model is supported."""
     from lutloom.check import check as run
 
-    result = run(options.model)
-    failure = "" if result.supported else result.sentence
-    return Outcome(result.data, result.text, failure)
+    rows = run(options.model)
+    data = {"model": str(options.model), "supported": all(row.supported for row in rows),
+            "layers": [dataclasses.asdict(row) for row in rows]}
+    words = {True: "yes", False: "no", None: "not known"}
+    cells = [[row.layer, row.op, row.becomes, "×".join(map(str, row.shape or ())), row.weights, words[row.supported]]
+             for row in rows]
+    text = table(cells, ["layer", "operator", "becomes", "gives", "weights", "supported"])
+    bad = [row for row in rows if not row.supported]
+    text += "".join(f"\n{row.layer}: {row.note}" for row in bad)
+    failure = ""
+    if bad:
+        first = next((row for row in bad if row.supported is False), bad[0])
+        failure = f"{options.model} is not supported: {first.op} {first.layer!r} {first.note}"
+    return Outcome(data, text, failure)
 
 
 def quantize(options, progress):

@@ -19,6 +19,8 @@ BOARD = "icebreaker"
 WEIGHTS = "int:4"
 ACTIVATIONS = 4
 FRAMES = 1000
+LABELS = ["accuracy, float", "accuracy, golden", "RTL against golden", "LUT4", "EBR", "SPRAM", "DSP", "clock",
+          "interval, latency", "frames a second", "files written"]
 
 
 class Steps:
@@ -56,24 +58,25 @@ def summary(report, simulation, folder):
         The build folder.
     """
     accuracy, resources = report["accuracy"], report["resources"]
-    rows = [
-        ["accuracy, float model", f"{accuracy['float']:.2%} of {accuracy['count']:,} digits it never saw"],
-        ["accuracy, golden model", f"{accuracy['golden']:.2%} (4-bit weights and activations, integers only)"],
-        ["RTL against golden model", f"{simulation.frames:,} frames compared, {simulation.differ:,} differ"],
-    ]
-    for name, label in (("lut4", "LUT4"), ("ebr", "EBR"), ("spram", "SPRAM"), ("dsp", "DSP")):
-        rows.append([label, f"{resources[name]['used']:,} of {resources[name]['available']:,}"])
-    rows += [
-        ["clock", f"{report['clock_mhz']:g} MHz (Fmax after place and route: {report['fmax_mhz']:.1f} MHz)"],
-        ["frame interval, latency", f"{report['interval_cycles']:,}, {report['latency_cycles']:,} cycles"],
-        ["frames a second", f"{report['frames_per_second']:,.0f}"],
+
+    def used(name):
+        return f"{resources[name]['used']:,} of {resources[name]['available']:,}"
+
+    cells = [
+        f"{accuracy['float']:.2%} of {accuracy['count']:,} digits that it never saw",
+        f"{accuracy['golden']:.2%} (integers only: weights {WEIGHTS}, activations of {ACTIVATIONS} bits)",
+        f"{simulation.frames:,} frames compared, {simulation.differ:,} differ",
+        used("lut4"), used("ebr"), used("spram"), used("dsp"),
+        f"{report['clock_mhz']:g} MHz (Fmax after place and route: {report['fmax_mhz']:.1f} MHz)",
+        f"{report['interval_cycles']:,} cycles, {report['latency_cycles']:,} cycles",
+        f"{report['frames_per_second']:,.0f}",
     ]
     sizes = {path: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     for folder_name in ("rtl", "rom"):
         files = [path for path in (folder / folder_name).iterdir() if path.is_file()]
         sizes[folder / folder_name / f"({len(files)} files)"] = sum(path.stat().st_size for path in files)
-    for index, (path, size) in enumerate(sizes.items()):
-        rows.append(["" if index else "files", f"{path}  {size:,} bytes"])
+    written = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
+    rows = [*zip(LABELS, [*cells, written[0]], strict=True), *(("", line) for line in written[1:])]
     return table(rows)
 
 

@@ -8,11 +8,14 @@ import numpy as np
 from lutloom.weight_format import WeightFormat
 from lutloom.weight_spec import SEARCH_DIGITS
 
-GRID = np.geomspace(1.0, 0.04, 40)
+GRID = np.geomspace(1.1, 0.04, 48)
 """Scales that are tried, as fractions of the scale at which the greatest level is the greatest weight."""
 
-REFINEMENTS = 4
-"""Rounds of rounding and refitting that follow the best scale of the grid; each can only lower the error."""
+ZOOMS = (*(1 + width * np.linspace(-1, 1, 10) for width in (0.06, 0.013, 0.003)), np.ones(1))
+"""Scales that are tried then, each time around the best so far, beside the refit to the rounded weights."""
+
+FINALISTS = 3
+"""Patterns of a search that are refined: the best on half the grid."""
 
 MANY_LEVELS = 1024
 """Formats with more levels take the scale that just reaches the greatest weight: nothing is gained by clipping."""
@@ -43,11 +46,11 @@ def fit(format, real, choice):
         raise ValueError("weights must be finite, but there is NaN or infinity among them")
     rows = _Rows(real.reshape(len(real), -1) if choice.scale == "channel" else real.reshape(1, -1))
     if format is None:
-        found = [_fit_rows(rows, candidate, choice) for candidate in candidates(choice)]
-        errors = [error for _, error, _ in found]
-        format, _, scales = found[int(np.argmin(errors))]
+        rough = sorted(candidates(choice), key=lambda candidate: _fit_rows(rows, candidate, choice, ())[0])
+        fitted = [(*_fit_rows(rows, candidate, choice, ZOOMS), candidate) for candidate in rough[:FINALISTS]]
+        _, scales, format = min(fitted, key=lambda found: found[0])
     else:
-        format, _, scales = _fit_rows(rows, format, choice)
+        _, scales = _fit_rows(rows, format, choice, ZOOMS)
     shape = (-1,) + (1,) * (real.ndim - 1)
     codes = format.quantise(real, scales[0] if len(scales) == 1 else scales.reshape(shape), choice.rounding)
     scale = (format.unit,) if choice.scale == "one" else tuple(Fraction(float(s)) for s in scales)
@@ -91,32 +94,36 @@ class _Rows:
         return cross, norm
 
 
-def _fit_rows(rows, format, choice):
-    """(format, squared error, float64 scales): scales that leave the least squared error."""
+def _fit_rows(rows, format, choice, zooms):
+    """(squared error, float64 scales): scales that leave the least squared error."""
     boundaries, integers = format.steps(choice.rounding)
     if choice.scale == "one":
         scale = float(format.unit)
         cross, norm = rows.moments(0, boundaries, integers, np.array([scale]))
-        return format, float(rows.squares[0] - 2 * scale * cross[0] + scale * scale * norm[0]), np.array([scale])
+        return float(rows.squares[0] - 2 * scale * cross[0] + scale * scale * norm[0]), np.array([scale])
     reach = np.maximum(rows.sorted[:, -1] / max(format.high, 1), rows.sorted[:, 0] / format.low)
     if len(integers) > MANY_LEVELS:
-        return format, 0.0, np.where(reach > 0, reach, float(format.unit))
-    error, scales = 0.0, np.empty(len(rows.sorted))
-    for row, top in enumerate(reach):
-        scales[row], left = _best_scale(rows, row, boundaries, integers, top) if top > 0 else (float(format.unit), 0.0)
+        return 0.0, np.where(reach > 0, reach, float(format.unit))
+    error, scales = 0.0, np.full(len(reach), float(format.unit))
+    for row in np.flatnonzero(reach > 0):
+        scales[row], left = _best_scale(rows, row, boundaries, integers, reach[row], zooms)
         error += left
-    return format, error, scales
+    return error, scales
 
 
-def _best_scale(rows, row, boundaries, integers, top):
-    """(scale, squared error) of one row: the best of a grid, each refitted, then refined."""
-    scales = top * GRID
-    for _ in range(1 + REFINEMENTS):
+def _best_scale(rows, row, boundaries, integers, top, zooms):
+    """(scale, squared error) of one row: the best of the grid, of its zooms and of refits to the rounded weights."""
+    scales = top * (GRID if zooms else GRID[::2])
+    found, least = top, np.inf
+    for zoom in (*zooms, None):
         cross, norm = rows.moments(row, boundaries, integers, scales)
-        useful = (norm > 0) & (cross > 0)
-        gain = np.where(useful, np.square(cross) / np.where(useful, norm, 1), -1.0)
-        best = int(np.argmax(gain))
-        scales = np.array([cross[best] / norm[best]]) if gain[best] > 0 else np.array([top])
-    cross, norm = rows.moments(row, boundaries, integers, scales)
-    scale = scales[0]
-    return scale, rows.squares[row] - 2 * scale * cross[0] + scale * scale * norm[0]
+        left = rows.squares[row] - 2 * scales * cross + scales * scales * norm
+        best = int(np.argmin(left))
+        if left[best] < least:
+            found, least = scales[best], left[best]
+        if zoom is not None:
+            gain = np.where(cross > 0, cross / np.sqrt(np.maximum(norm, 1)), 0)
+            best = int(np.argmax(gain))
+            refit = cross[best] / norm[best] if gain[best] > 0 else top
+            scales = np.append(found * zoom, refit)
+    return found, max(least, 0.0)

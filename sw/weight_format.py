@@ -128,7 +128,7 @@ class WeightFormat:
             return _frozen(2 * codes - 1)
         half = 1 << (self.bits - 1)
         if self.kind == "int":
-            return _frozen(codes - 2 * half * (codes >= half))
+            return _frozen(np.where(codes >= half, codes - 2 * half, codes))
         magnitude = np.zeros_like(codes)
         for place, shift in enumerate(reversed(self.shifts)):
             magnitude |= (codes >> place & 1) << shift
@@ -177,7 +177,7 @@ class WeightFormat:
         real = np.asarray(real, dtype=np.float64)
         if self.kind == "binary":
             return (real >= 0).astype(np.uint16)
-        halves = np.abs(real) * (2.0 / scale) if np.ndim(scale) == 0 else np.abs(real) / (np.asarray(scale) / 2)
+        halves = np.abs(real) / (np.asarray(scale, dtype=np.float64) / 2)
         above, below = self._rounders[_check_rounding(rounding)]
         index = np.minimum(halves, len(above) - 1).astype(np.intp)
         return np.where(real < 0, below[index], above[index])

@@ -22,14 +22,20 @@ def load_graph(path):
     ModelError
         The file is missing, not a model, or holds something that is not supported.
     """
+    path = model_file(path)
+    from lutloom.frontend.onnx import load
+
+    return load(path)
+
+
+def model_file(path):
+    """The path of a model file as a Path; ModelError where it is missing or of a kind that is not read."""
     path = Path(path)
     if path.is_dir():
         raise ModelError(f"model {str(path)!r} must be a file, not a folder; give the .onnx file itself")
     if not path.exists():
         raise ModelError(f"model {str(path)!r} does not exist; give the path of an .onnx file")
     if path.suffix.lower() != ".onnx":
-        raise ModelError(f"model {str(path)!r} must be an .onnx file, not {path.suffix or 'one without a suffix'!r}; "
-                         "export it to ONNX")
-    from lutloom.frontend.onnx import load
-
-    return load(path)
+        kind = repr(path.suffix) if path.suffix else "one without a suffix"
+        raise ModelError(f"model {str(path)!r} must be an .onnx file, not {kind}; export it to ONNX")
+    return path

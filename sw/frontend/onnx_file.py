@@ -44,6 +44,9 @@ def read(path):
     external_data_helper.load_external_data_for_model(model, str(path.parent))
     known = {entry.domain for entry in model.opset_import}
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in QONNX_DOMAINS if domain not in known)
+    del model.graph.value_info[:]  # shapes are inferred here; what a file says of them may be stale
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.SetInParent()  # the checker wants one; a missing input shape is refused later
     try:
         checker.check_model(model)
         return inliner.inline_local_functions(model) if model.functions else model

@@ -149,7 +149,8 @@ def finite(op, const, what):
     """A constant as float64; ModelError where it is not a tensor of finite numbers."""
     array = np.asarray(const.array)
     try:
-        array = array.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN of a narrow type; found below
+            array = array.astype(np.float64)
     except (TypeError, ValueError):
         raise op.error(f"has {what} that are not numbers; export the model again") from None
     bad = np.flatnonzero(~np.isfinite(array))

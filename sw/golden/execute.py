@@ -12,7 +12,7 @@ from lutloom.intervals import multiply_layer, pad_value, sum_pool_bound, value_r
 from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds, TopK
 from lutloom.passes.verify import verify
 
-WORK_BYTES = 1 << 23
+WORK_BYTES = 1 << 22
 """Images are run so many at a time that the largest copy of windows takes about so much memory (it stays in cache)."""
 
 MOST_IMAGES = 64

@@ -5,8 +5,12 @@ import numpy as np
 COMPARED = 24
 """Up to so many thresholds are compared one by one; beyond, a table or a binary search is faster in numpy."""
 
-TABLE_ENTRIES = 1 << 22
-"""A table over the accumulator's range is made when it has no more entries than this, over all channels."""
+SMALL_TABLE, LARGE_TABLE = 1 << 19, 1 << 22
+"""Entries, over all channels, up to which a table is made instead of comparing and instead of searching."""
+
+
+BLOCK = 1 << 14
+"""Elements that are compared with all thresholds before the next: they stay in the first cache."""
 
 
 def thresholds(acc, values, falling, base):
@@ -32,10 +36,9 @@ def thresholds(acc, values, falling, base):
 
 
 def threshold_table(values, falling, base, low, high):
-    """y for every accumulator from low to high, flattened (C, high - low + 1); None where it would be too large
-    or comparing is faster."""
+    """y for every accumulator from low to high, flattened (C, high - low + 1); None where ``thresholds`` is faster."""
     channels, steps = values.shape
-    if steps <= COMPARED or channels * (high - low + 1) > TABLE_ENTRIES:
+    if steps < 8 or channels * (high - low + 1) > (SMALL_TABLE if steps <= COMPARED else LARGE_TABLE):
         return None
     acc = np.arange(low, high + 1)
     counts = np.stack([np.searchsorted(row, acc, side="right") for row in values], axis=1)
@@ -60,19 +63,27 @@ def _compare(acc, values):
     counts = np.zeros(acc.shape, np.uint8)
     width = acc.shape[-2] if acc.ndim == 4 else 1  # longer rows make numpy's inner loops longer
     flat, out = acc.reshape(-1, width * channels), counts.reshape(-1, width * channels)
-    for step in range(steps):
-        row = np.tile(rows[:, step], width)
-        np.add(out, np.greater_equal(flat, row).view(np.uint8), out=out)
+    tiled = np.tile(rows.T, width)
+    block = max(1, BLOCK // (width * channels))
+    for start in range(0, len(flat), block):
+        part, sums = flat[start : start + block], out[start : start + block]
+        for row in tiled:
+            np.add(sums, np.greater_equal(part, row).view(np.uint8), out=sums)
     return counts
 
 
 def _search(acc, values):
-    """Counts of thresholds reached, by a binary search in each channel."""
+    """Counts of thresholds reached, by a binary search of all elements at once."""
+    channels, steps = values.shape
     acc = acc if acc.dtype == object else acc.astype(np.int64)
-    counts = np.empty(acc.shape, np.int64)
-    for channel, row in enumerate(values):
-        counts[..., channel] = np.searchsorted(row, acc[..., channel], side="right")
-    return counts
+    levels = steps.bit_length()
+    ladder = np.repeat(values[:, -1:], 1 << levels, axis=1)
+    ladder[:, :steps] = values
+    flat, first = ladder.reshape(-1), np.arange(channels) << levels
+    places = np.broadcast_to(first, acc.shape).copy()
+    for level in reversed(range(levels)):
+        places += (acc >= flat[places + ((1 << level) - 1)]).astype(np.int64) << level
+    return np.minimum(places - first, steps)
 
 
 def _finish(counts, steps, falling, base):

@@ -11,7 +11,7 @@ import numpy as np
 from lutloom.passes.rewire import LINEAR, is_padded, only_reader, rationals, swapped, with_node, without
 
 
-def fold(graph):
+def fold(graph, options=None):
     """The same function with fewer nodes (Graph -> Graph)."""
     changed = True
     while changed:
@@ -89,8 +89,7 @@ def _fold_forward(graph, node):
         height, width, _ = graph.shapes[node.output]
         wide = node.with_params(**{key: np.tile(value, height * width) if value.ndim else value
                                    for key, value in (("scale", scale), ("offset", offset))})
-        graph = swapped(with_node(graph, node, wide), wide, after)
-        return _with_shape_after_flatten(graph, after.output)
+        return swapped(with_node(graph, node, wide), wide, after)
     if not _is_free(after) or (is_padded(after) and np.any(offset != 0)):
         return None
     weight, bias = after.params["weight"], after.params["bias"]
@@ -104,13 +103,6 @@ def _fold_forward(graph, node):
     bias = np.zeros(len(weight)) if bias is None else bias
     bias = bias + (weight * offset).reshape(len(weight), -1).sum(axis=1)
     return without(with_node(graph, after, after.with_params(weight=weight * scale, bias=bias)), node)
-
-
-def _with_shape_after_flatten(graph, output):
-    """After a swap of affine and flatten, the value between them is flat."""
-    affine = graph.producer(output)
-    graph.shapes[affine.inputs[0]] = graph.shapes[output]
-    return graph
 
 
 def _merge(graph, node):

@@ -13,7 +13,7 @@ from math import gcd, lcm
 
 import numpy as np
 
-from lutloom.rounding import boundary, round_exactly
+from lutloom.passes.exact_rounding import boundary, round_exactly
 
 ALL, NONE = True, False  # half-lines that hold every number, or none
 
@@ -239,12 +239,12 @@ def grid_of(chain, low, high):
 
     Without any step of rounding or counting the grid is that of the codes themselves.
     """
-    scale, zero = Fraction(1), Fraction(0)
+    scale, zero, lost = Fraction(1), Fraction(0), False
     ends = (Fraction(low), Fraction(high))
     for step in chain:
         ends = tuple(sorted(step.forward(end) for end in ends))
         if isinstance(step, (Round, Count)):
-            scale, zero = Fraction(1), Fraction(0)
+            scale, zero, lost = Fraction(1), Fraction(0), False
             if isinstance(step, Count):
                 ends = (0, len(step.steps))
             else:  # the quantiser's whole range, whether reached or not
@@ -252,13 +252,16 @@ def grid_of(chain, low, high):
                              for end, bound in zip(ends, (step.low, step.high), strict=True))
         elif isinstance(step, Linear):
             if step.scale == 0:
-                return None
+                lost = True
+                continue
             if step.scale < 0:  # turns the grid round: k becomes -k
                 zero = -zero
             scale *= abs(step.scale)
             zero -= step.offset / scale
         elif (step.bound / scale + zero).denominator != 1:
-            return None  # a clamp between two points of the grid
+            lost = True  # a clamp between two points of the grid
+    if lost:
+        return None
     return Grid(scale, zero, *(int(end / scale + zero) for end in ends))
 
 

@@ -50,16 +50,22 @@ def inserted(graph, node, shape):
 def swapped(graph, first, second):
     """The graph with two neighbours of one input in the other order; the values between keep their names.
 
-    ``second`` is the only reader of ``first``, and does not change shapes or is applied before or after alike
-    (element-wise).
+    ``second`` is the only reader of ``first``; one of the two is element-wise, so that the shape between them is what
+    the other takes or gives.
     """
     middle = first.output
     a = replace(second, inputs=first.inputs, output=middle)
     b = replace(first, inputs=(middle,), output=second.output)
-    nodes = [a if node is first else b if node is second else node for node in graph.nodes]
-    before, after = graph.shapes[first.inputs[0]], graph.shapes[second.output]
-    shape = before if second.op in ELEMENTWISE else after
-    return replace(graph, nodes=tuple(nodes), shapes={**graph.shapes, middle: shape})
+    nodes = tuple(a if node is first else b if node is second else node for node in graph.nodes)
+    shape = graph.shapes[first.inputs[0] if second.op in ELEMENTWISE else second.output]
+    return replace(graph, nodes=nodes, shapes={**graph.shapes, middle: shape})
+
+
+def is_uniform(node):
+    """Whether an element-wise node does the same to all channels."""
+    return all(np.ndim(node.params[key]) == 0 for key in ("scale", "offset", "zero_point") if key in node.params) and (
+        node.op != "multithreshold" or len(node.params["thresholds"]) == 1
+    )
 
 
 def only_reader(graph, value):

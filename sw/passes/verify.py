@@ -158,7 +158,6 @@ def _geometry(layer, kernel, dilation):
 def _per_channel(layer, source, target):
     """Parameters of requantisers and biases."""
     channels = source.shape[-1]
-    _need(source.format.kind != "bipolar", "takes bipolar codes, but only accumulators and integers are requantised")
     if isinstance(layer, Thresholds):
         values = layer.values
         known = values.dtype == np.int64 and values.ndim == 2

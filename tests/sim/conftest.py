@@ -10,50 +10,49 @@ import pytest
 from lutloom.formats import Format
 from lutloom.sim.stream import StreamLayout
 
-# What goes wrong, by the text of the good core that is replaced.
-FAULTS = {
-    "dropped beat": ("full <= 1;", "full <= !(frames == 2 && beat == 1);"),
-    "swapped values": ("assign m_axis_tdata = data;", "assign m_axis_tdata = {pad, data[@ob-1:0], data[@used-1:@ob]};"),
-    "wrong last": ("last <= end_of_frame;", "last <= end_of_frame ^ (frames == 3 && beat == 0);"),
-    "stuck ready": ("assign s_axis_tready = !full;", "assign s_axis_tready = !full && frames < 2;"),
-    "doubled beat": ("full <= 0;", "full <= frames == 2 && last && !twice; twice <= frames == 2;"),
-    "valid falls": ("assign m_axis_tvalid = full && count == 0;", "assign m_axis_tvalid = full && count == 0 && !blink;"),
-    "unstable data": ("data <= sum;", "data <= sum; if (m_axis_tvalid && !m_axis_tready) data <= ~data;"),
-    "false error": ("error <= 0;", "error <= 1;"),
-    "deaf error": ("error <= error || s_axis_tlast != end_of_frame;", "error <= 0;"),
-    "clear ignored": ("if (rst || clear)", "if (rst)"),
-    "unused bits": ("assign m_axis_tdata = data;", "assign m_axis_tdata = data | (1 << (@total - 1));"),
-}
+# What can go wrong; rom/fault.hex holds the place in this list, so that one compiled model serves all of them.
+FAULTS = ["", "dropped beat", "doubled beat", "extra beat", "swapped values", "wrong last", "stuck ready", "stuck valid",
+          "valid falls", "unstable data", "false error", "deaf error", "clear ignored", "unused bits"]
 
 _CORE = """
-module lutloom_core(input clk, input rst, input clear,
-    input [@in-1:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready, input s_axis_tlast,
-    output [@total-1:0] m_axis_tdata, output m_axis_tvalid, input m_axis_tready, output m_axis_tlast,
-    output frame_error);
-  reg [@total-1:0] data; reg [15:0] beat; reg [7:0] count; reg [31:0] frames; reg full, last, error, blink, twice;
-  wire [@total-1:0] pad = 0;
+module lutloom_core(clk, rst, clear, s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast,
+    m_axis_tdata, m_axis_tvalid, m_axis_tready, m_axis_tlast, frame_error);
+  input clk, rst, clear, s_axis_tvalid, s_axis_tlast, m_axis_tready;
+  input [@intop:0] s_axis_tdata;
+  output [@outtop:0] m_axis_tdata;
+  output s_axis_tready, m_axis_tvalid, m_axis_tlast, frame_error;
+  reg [@outtop:0] data; reg [15:0] beat; reg [7:0] count; reg [31:0] frames; reg full, last, error, blink, twice;
+  reg [7:0] fault [0:0];
+  initial $readmemh("rom/fault.hex", fault);
+  wire [@faults:0] has = 1 << fault[0];
   wire [@ib-1:0] bias; lutloom_rom_bias rom(.addr(beat), .data(bias));
-  wire [@total-1:0] sum = {@terms};
+  wire [@outtop:0] sum = {@terms};
+  wire [@outtop:0] swapped = {data[@ob-1:0], data[@used-1:@ob]};
   wire end_of_frame = beat == @beats - 1;
-  assign m_axis_tdata = data;
-  assign m_axis_tvalid = full && count == 0;
+  wire again = (has[@doubled_beat] && frames == 2 || has[@extra_beat] && frames == 12) && !twice;
+  assign m_axis_tdata = has[@swapped_values] ? swapped : has[@unused_bits] ? data | 1 << @outtop : data;
+  assign m_axis_tvalid = full && count == 0 && !(has[@valid_falls] && blink) && !(has[@stuck_valid] && frames == 2);
   assign m_axis_tlast = last;
-  assign s_axis_tready = !full;
+  assign s_axis_tready = !full && !(has[@stuck_ready] && frames == 2);
   assign frame_error = error;
   always @(posedge clk) begin
     blink <= m_axis_tvalid && !m_axis_tready;
     if (count != 0) count <= count - 1;
-    if (m_axis_tvalid && m_axis_tready) begin full <= 0; end
+    if (m_axis_tvalid && m_axis_tready) begin full <= again; twice <= twice || again; end
+    if (has[@unstable_data] && m_axis_tvalid && !m_axis_tready) data <= ~data;
     if (s_axis_tvalid && s_axis_tready) begin
       data <= sum;
-      full <= 1;
+      full <= !(has[@dropped_beat] && frames == 2 && beat == 1);
       count <= @wait;
-      last <= end_of_frame;
+      last <= end_of_frame ^ (has[@wrong_last] && frames == 3 && beat == 0);
       beat <= end_of_frame ? 0 : beat + 1;
       frames <= frames + end_of_frame;
-      error <= error || s_axis_tlast != end_of_frame;
+      error <= error || s_axis_tlast != end_of_frame && !has[@deaf_error];
     end
-    if (rst || clear) begin full <= 0; beat <= 0; count <= 0; error <= 0; frames <= 0; blink <= 0; twice <= 0; end
+    if (has[@false_error]) error <= 1;
+    if (rst || clear && !has[@clear_ignored]) begin
+      full <= 0; beat <= 0; count <= 0; error <= 0; frames <= 0; blink <= 0; twice <= 0;
+    end
   end
 endmodule
 """
@@ -73,7 +72,7 @@ def _fill(text, numbers):
     return text
 
 
-def _make(folder, *, shape=(3, 2, 5), bits=4, width=2, wait=1, frames=12, fault=None, seed=0):
+def _make(folder, *, shape=(3, 2, 5), bits=4, width=2, wait=1, frames=12, fault="", seed=0):
     """Writes a build folder; the core subtracts a constant of each beat from its values, ``wait`` + 2 cycles a beat.
 
     Returns
@@ -90,17 +89,15 @@ def _make(folder, *, shape=(3, 2, 5), bits=4, width=2, wait=1, frames=12, fault=
     terms = [f"{{1'b0, s_axis_tdata[{(i + 1) * bits - 1}:{i * bits}]}} - {{1'b0, bias}}" for i in range(width)]
     terms = [f"({last} && {i} >= {width - spare} ? {bits + 1}'d0 : {term})" for i, term in enumerate(terms)]
     padding = [f"{total - used}'d0"] if total > used else []
-    numbers = {"in": layouts[0].tdata_bits, "total": total, "ib": bits, "ob": bits + 1, "used": used, "beats": beats,
-               "wait": wait, "terms": ", ".join(padding + terms[::-1])}
-    core = _fill(_CORE, numbers)
-    if fault:
-        good, bad = (_fill(text, numbers) for text in FAULTS[fault])
-        if total == used:
-            bad = bad.replace("pad, ", "")
-        assert core.count(good) == 1
-        core = core.replace(good, bad)
-    for name, content in (("rtl/lutloom_core.v", core), ("rtl/lutloom_memories.v", _fill(_ROM, numbers)),
-                          ("rom/bias.hex", "".join(f"{word:x}\n" for word in bias)), ("network.npz", "")):
+    numbers = {"intop": layouts[0].tdata_bits - 1, "outtop": total - 1, "ib": bits, "ob": bits + 1, "used": used,
+               "beats": beats, "wait": wait, "terms": ", ".join(padding + terms[::-1]), "faults": len(FAULTS),
+               **{name.replace(" ", "_"): number for number, name in enumerate(FAULTS) if name}}
+    if width == 1:  # no second value: nothing to swap, and no bits to take it from
+        numbers["used-1:@ob"] = numbers["ob-1:0"] = f"{bits}:0"
+    for name, content in (("rtl/lutloom_core.v", _fill(_CORE, numbers)),
+                          ("rtl/lutloom_memories.v", _fill(_ROM, numbers)),
+                          ("rom/bias.hex", "".join(f"{word:x}\n" for word in bias)),
+                          ("rom/fault.hex", f"{FAULTS.index(fault):x}"), ("network.npz", "")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
     interval = beats * (wait + 2)
@@ -127,9 +124,3 @@ def core(tmp_path, cache):
     """Maker of cores in folders of their own: core(shape=..., bits=..., width=..., wait=..., frames=..., fault=...)."""
     count = iter(range(sys.maxsize))
     return lambda **options: _make(tmp_path / f"core{next(count)}", **options)
-
-
-@pytest.fixture
-def faults():
-    """Names of the faults that ``core`` can build in."""
-    return FAULTS

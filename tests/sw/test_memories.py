@@ -141,8 +141,8 @@ def bench(specs):
             lines += [f"reg {n}_we; reg [{addr - 1}:0] {n}_wa, {n}_wn; reg [{data - 1}:0] {n}_wd;"]
             ports += f".i_write_en({n}_we), .i_write_addr({n}_wa), .i_write_data({n}_wd), "
             steps = [
-                f"{n}_wn = cycle < {spec.depth} ? cycle : $urandom % {spec.depth}; {n}_wa <= {n}_wn;",
-                f"{n}_we <= cycle < {spec.depth} || $urandom % 2; {n}_wd <= {{{', '.join(['$urandom'] * wide)}}};",
+                f"{n}_wn = (cycle < {spec.depth + 2} ? cycle : $urandom) % {spec.depth}; {n}_wa <= {n}_wn;",
+                f"{n}_we <= cycle < {spec.depth + 2} || $urandom % 2; {n}_wd <= {{{', '.join(['$urandom'] * wide)}}};",
                 f"{n}_a <= ({n}_wn + 1 + $urandom % {max(1, spec.depth - 1)}) % {spec.depth};",
             ]
         lines.append(f"{spec.module} {n}_native ({ports}.o_data({n}_x));")
@@ -185,7 +185,8 @@ def test_native_tiles_read_what_the_behavioural_memory_reads(family, tmp_path):
         (tmp_path / name).write_text(text)
     binary, _ = sim_tools.verilator()
     sim_tools.run_tool(
-        [binary, "--cc", "--exe", "--build", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-O0", "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",
+        [binary, "--cc", "--exe", "--build", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-O0",
+         "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",  # the wheel's was not configured
          "-DICE40_HX", "--top-module", "bench", "main.cpp", *texts, "bench.v", MODELS[family]],
         what="Verilator", cwd=tmp_path, environment=sim_tools.verilator_environment(),
     )  # fmt: skip

@@ -1,0 +1,253 @@
+"""Random small networks with random plans: what a person would not think of trying."""
+
+import random
+from dataclasses import replace
+from fractions import Fraction
+from math import gcd
+
+import numpy as np
+
+from lutloom.formats import Format
+from lutloom.intervals import output_range
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, Offset, SumPool, Tensor, Thresholds, TopK
+from lutloom.network import Weights
+from lutloom.plan import Plan, StagePlan, group_layers, identifier
+from lutloom.planner import with_credits
+from lutloom.shapes import output_shape
+from lutloom.weights import WeightFormat
+
+PATTERNS = ("X0.0XX", "X0.X0XX", "XX.X", "X0.XX", "X0.XXX", "X0.00X")
+
+
+class _Builder:
+    """Layers added one by one; the random choices of one seed."""
+
+    def __init__(self, seed):
+        self.chance = random.Random(seed)
+        self.array = np.random.default_rng(seed)
+        self.layers, self.tensors = [], {}
+
+    def start(self, shape, format):
+        zero = Fraction(self.chance.randint(format.code_low, format.code_high) if format.kind != "bipolar" else 0)
+        self.last = Tensor("x", shape, format, Fraction(1), zero, format.code_low, format.code_high)
+        self.tensors["x"] = self.last
+
+    def add(self, layer, format=None, zero=Fraction(0)):
+        low, high = output_range(layer, self.last)
+        form = format or Format.of_range(low, high)
+        if isinstance(layer, Flatten | MaxPool):
+            form, zero, low, high = self.last.format, self.last.zero_point, self.last.low, self.last.high
+        shape = output_shape(layer, self.last.shape)
+        self.last = Tensor(layer.output, shape, form, Fraction(1), zero, low, high)
+        self.tensors[layer.output] = self.last
+        self.layers.append(layer)
+
+    def names(self, kind):
+        return dict(name=f"{kind}{len(self.layers)}", input=self.last.name, output=f"t{len(self.layers)}")
+
+    def weights(self, shape):
+        kind = self.chance.choice(["int", "bitmask", "binary", "binary"])
+        if kind == "int":
+            format = WeightFormat("int", self.chance.randint(2, 6))
+        elif kind == "bitmask":
+            format = WeightFormat.parse(f"bitmask:{self.chance.choice(PATTERNS)}")
+        else:
+            format = WeightFormat("binary", 1)
+        integers = self.array.choice(format.levels, shape)
+        return Weights(format.encode(integers), format, (Fraction(1),))
+
+    def conv(self):
+        height, width, channels = self.last.shape
+        chance = self.chance
+        kernel = chance.randint(1, min(4, height)), chance.randint(1, min(4, width))
+        dilation = tuple(2 if k > 1 and size >= 2 * k and chance.random() < 0.15 else 1
+                         for k, size in zip(kernel, (height, width), strict=True))
+        pads = tuple(chance.choice([0, 0, chance.randint(0, kernel[side % 2] - 1)]) for side in range(4))
+        groups = chance.choice([1, 1, 1, *[g for g in (2, 3, 4) if channels % g == 0]])
+        outputs = groups * chance.randint(1, max(1, 10 // groups))
+        stride = chance.choice([(1, 1), (1, 1), (2, 2), (1, 2), (3, 2)])
+        layer = Conv(**self.names("conv"), weights=self.weights((outputs, *kernel, channels // groups)),
+                     stride=stride, dilation=dilation, pads=pads, groups=groups)
+        self.add(layer)
+
+    def dense(self):
+        outputs = self.chance.randint(1, 24)
+        self.add(Dense(**self.names("dense"), weights=self.weights((outputs, self.last.shape[0]))))
+
+    def requantise(self, last=False):
+        low, high, channels = self.last.low, self.last.high, self.last.shape[-1]
+        if last and self.chance.random() < 0.6:
+            if self.chance.random() < 0.7:
+                self.add(Offset(**self.names("bias"), values=self.array.integers(-99, 99, channels)))
+            return
+        if self.chance.random() < 0.75:
+            bits = self.chance.randint(1, 4)
+            format = self.chance.choice([Format("uint", bits), Format("int", bits), Format("bipolar", 1)])
+            steps = format.code_high - format.code_low
+            if self.chance.random() < 0.2:
+                steps = self.chance.randint(1, steps)
+            values = np.sort(self.array.integers(low, high + 2, (channels, steps)), axis=1)
+            falling = self.array.random(channels) < self.chance.choice([0, 0, 0.5])
+            self.add(Thresholds(**self.names("requantise"), values=values, falling=falling, base=format.code_low), format,
+                     Fraction(0) if format.kind == "bipolar" else Fraction(self.chance.randint(format.code_low, format.code_high)))
+            return
+        format = Format(self.chance.choice(["uint", "int"]), self.chance.randint(4, 8))
+        tflm = self.chance.random() < 0.3
+        span = max(abs(low), abs(high), 1)
+        if tflm and span < 1 << 18:
+            shift = np.full(channels, 31 + max(0, span.bit_length() - format.bits))
+            multiplier = self.array.integers(1 << 30, (1 << 31) - 1, channels)
+            offset = self.array.integers(-span // 4 - 1, span // 4 + 1, channels)
+            fraction = np.zeros(channels, np.int64)
+        else:
+            tflm = False
+            shift = np.full(channels, 14 + max(0, span.bit_length() - format.bits))
+            multiplier = self.array.integers(1 << 12, 1 << 15, channels) * self.array.choice([1, 1, 1, -1], channels)
+            offset = np.zeros(channels, np.int64)
+            fraction = self.array.integers(-(1 << 15), 1 << 15, channels)
+        zero = self.chance.randint(format.code_low, format.code_high)
+        low_code = format.code_low if self.chance.random() < 0.5 else zero
+        self.add(Multiply(**self.names("requantise"), multiplier=multiplier.astype(np.int64), shift=shift.astype(np.int64),
+                          offset=offset.astype(np.int64), fraction=fraction.astype(np.int64), zero_point=zero,
+                          low=low_code, high=format.code_high, rounding="tflm" if tflm else "up"),
+                 format, Fraction(zero))
+
+    def pool(self):
+        height, width, _ = self.last.shape
+        chance = self.chance
+        kernel = chance.randint(1, min(3, height)), chance.randint(1, min(3, width))
+        stride = chance.choice([kernel, (1, 1), (2, 2)])
+        pads = tuple(chance.choice([0, 0, 0, kernel[side % 2] - 1]) for side in range(4))
+        if chance.random() < 0.6:
+            self.add(MaxPool(**self.names("max"), kernel=kernel, stride=stride, pads=pads))
+            return
+        probe = MaxPool("", "", "", kernel, stride, pads)
+        out_height, out_width, _ = output_shape(probe, self.last.shape)
+        factors = np.ones((out_height, out_width), np.int64)
+        if chance.random() < 0.5:
+            factors[-1, :] *= 2
+            factors[:, -1] *= 3
+        pad_code = 0
+        self.add(SumPool(**self.names("sum"), kernel=kernel, stride=stride, pads=pads, factors=factors, pad_code=pad_code))
+        self.requantise()
+
+
+def random_network(seed):
+    """A small chain of random layers; the same for the same seed.
+
+    Parameters
+    ----------
+    seed : int
+
+    Returns
+    -------
+    Network
+    """
+    b = _Builder(seed)
+    chance = b.chance
+    format = chance.choice([Format("uint", 8), Format("uint", chance.randint(1, 6)), Format("int", chance.randint(2, 8)),
+                            Format("bipolar", 1)])
+    image = chance.random() < 0.75
+    shape = (chance.randint(1, 9), chance.randint(1, 9), chance.randint(1, 5)) if image else (chance.randint(1, 40),)
+    b.start(shape, format)
+    if format.kind != "bipolar" and chance.random() < 0.2:
+        b.requantise()
+    if image:
+        for _ in range(chance.randint(1, 2)):
+            b.conv()
+            b.requantise()
+            if chance.random() < 0.5 and b.last.format.bits <= 8:
+                b.pool()
+        if chance.random() < 0.7:
+            b.add(Flatten(**b.names("flatten")))
+    if len(b.last.shape) == 1:
+        for index in range(depth := chance.randint(1, 2)):
+            b.dense()
+            b.requantise(last=index == depth - 1)
+        if chance.random() < 0.25 and b.last.format.kind != "bipolar":
+            k = chance.randint(1, min(3, b.last.shape[0]))
+            b.add(TopK(**b.names("top"), k=k))
+    own = b.tensors["x"].shape
+    return Network(
+        name=f"random_{seed}", tensors=b.tensors, layers=tuple(b.layers), input="x", output=b.last.name, input_shape=own,
+        input_layout="NHWC" if image else "NC", output_shape=b.last.shape,
+    )
+
+
+def random_plan(network, seed, family="generic", patchable=False):
+    """A plan with random widths and units for a network; the same for the same seed.
+
+    Parameters
+    ----------
+    network : Network
+    seed : int
+    family : "generic", "ice40" or "ecp5"
+    patchable : bool
+
+    Returns
+    -------
+    Plan
+    """
+    chance = random.Random(seed)
+    groups = group_layers(network)
+    stages = []
+    for index, group in enumerate(groups):
+        channels, outputs = group.image[2], group.channels_out
+        layers = tuple(layer.name for layer in group.layers)
+        name = f"{identifier(group.main.name)}"
+        convolution = isinstance(group.main, Conv)
+        share = channels // group.main.groups if convolution else channels
+        masked = convolution and group.input.format.kind == "bipolar" and any(group.main.pads)
+        widths = [w for w in range(1, channels + 1) if share % w == 0]
+        if group.kind in ("map", "pool") or (isinstance(group.main, Dense) and not masked):
+            widths += [w for w in range(1, min(channels, 9))]
+        width = chance.choice(widths)
+        flat = index + 1 < len(groups) and groups[index + 1].image[2] != outputs or (
+            any(isinstance(layer, Flatten) for layer in group.layers[1:]))
+        if group.kind == "topk":
+            stages.append(StagePlan(name, "topk", layers, 1, 1, 1))
+            continue
+        if group.kind == "map":
+            units = out = width = chance.choice([w for w in widths if not (flat and outputs % w)])
+        elif group.kind == "pool":
+            units = width
+            cost = group.main.kernel[1]
+            out = _out(chance, units, outputs, cost, flat, width < channels)
+            if out is None:
+                width = units = out = 1
+        else:
+            parts = group.main.groups if convolution else 1
+            per = outputs // parts
+            units = chance.choice([u for u in range(1, per + 1) if parts == 1 or per % u == 0])
+            kw = group.main.weights.codes.shape[2] if convolution else 1
+            cost = kw * -(-share // width)
+            out = _out(chance, units, outputs, cost, flat, parts * -(-per // units) > 1)
+            if out is None:
+                units = out = 1
+        stages.append(StagePlan(
+            name, group.kind, layers, width, units, out, dsp=chance.random() < 0.3,
+            weights_place=chance.choice(["ebr", "lut"]), parameters_place=chance.choice(["ebr", "lut"]),
+        ))
+    first = stages[0].width
+    input_width = chance.choice([w for w in range(1, groups[0].image[2] + 1) if gcd(w, first) in (w, first)])
+    return with_credits(network, replace(Plan("dataflow", family, input_width, tuple(stages)), patchable=patchable))
+
+
+def _out(chance, units, outputs, cost, flat, several):
+    """A random output width that a stage can have; None if there is none."""
+    able = [
+        w for w in range(1, units + 1)
+        if -(-units // w) <= cost and not (several and units % w) and not (flat and outputs % w)
+    ]
+    return chance.choice(able) if able else None
+
+
+def random_inputs(network, count, seed):
+    """Random codes for a network: (count, *shape), corners more often than elsewhere."""
+    rng = np.random.default_rng(seed)
+    tensor = network.tensors[network.input]
+    low, high = tensor.format.code_low, tensor.format.code_high
+    codes = rng.integers(low, high + 1, (count, *tensor.shape))
+    corners = rng.random(codes.shape) < 0.2
+    codes[corners] = rng.choice([low, high], int(corners.sum()))
+    return codes.astype(tensor.format.dtype())

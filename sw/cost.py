@@ -1,0 +1,70 @@
+"""What hardware costs, before synthesis: LUT4s by a table of measured units, block RAMs and DSPs by count."""
+
+from dataclasses import dataclass
+
+from lutloom.hw.memory import MemorySpec
+from lutloom.memories import blocks
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Resources of a stage.
+
+    Parameters
+    ----------
+    cycles : int
+        A frame.
+    lut4, ebr, dsp : int
+    """
+
+    cycles: int
+    lut4: int
+    ebr: int
+    dsp: int
+
+
+# LUT4s of one product with its share of the adder tree, weights from memory: a + b · (weight bits · value bits).
+# Ref: scripts/unit_area, shared design notes section 9.
+PRODUCT = {"constant": 4.0, "square": 2.6}
+XNOR = 2.5
+SIGN = {"constant": 3.0, "square": 2.0}
+STAGE = 260  # counters, credits and flags of a window
+FIFO_BIT = 1.1
+
+
+def product_luts(x_format, w_format):
+    """LUT4s of one product."""
+    if w_format.kind == "binary":
+        return XNOR if x_format.kind == "bipolar" else SIGN["constant"] + SIGN["square"] * x_format.bits
+    if x_format.kind == "bipolar":
+        return SIGN["constant"] + SIGN["square"] * w_format.bits
+    stored = w_format.bits - 1 if w_format.kind == "bitmask" else w_format.bits
+    return PRODUCT["constant"] + PRODUCT["square"] * stored * x_format.bits
+
+
+def dsp_blocks(products, family):
+    """DSP blocks of so many products: one each on ECP5, two to a block on iCE40."""
+    return products if family == "ecp5" else -(-products // 2)
+
+
+def rom_blocks(width, depth, family, latency):
+    """Block RAMs of a ROM."""
+    return blocks(MemorySpec("rom", "rom", width, depth, latency), family)
+
+
+def line_blocks(geometry, bits, width, family, latency):
+    """Block RAMs of a window's rows."""
+    spec = MemorySpec("row", "ram", bits * width, geometry.depth_rows * geometry.row_words, latency)
+    return geometry.banks * blocks(spec, family)
+
+
+def window_luts(geometry, bits, width):
+    """LUT4s of a window: counters, and the choice of the bank for each kernel row."""
+    choice = 0 if geometry.banks == 1 else 0.5 * geometry.banks + 0.5
+    return STAGE + geometry.kernel[0] * width * bits * choice + 12 * geometry.banks
+
+
+def threshold_luts(acc_bits, out_bits, lanes, words, in_memory):
+    """LUT4s of a pipelined threshold search, with its tables where they are logic."""
+    table = 0 if in_memory else sum(words * 2**level * acc_bits / 14 for level in range(out_bits))
+    return lanes * (out_bits * (1.6 * acc_bits + 4) + table)

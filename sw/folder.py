@@ -1,0 +1,86 @@
+"""Build folders: they appear under their name only when whole, and nothing else is ever overwritten."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from lutloom.errors import BuildError
+from lutloom.plan import FORMAT_VERSION
+
+MARK = "plan.json"
+
+
+def is_build(folder):
+    """Whether a folder was made by Lutloom."""
+    try:
+        return "format_version" in json.loads((Path(folder) / MARK).read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def check_free(output):
+    """BuildError if a build may not be put there."""
+    path = Path(output)
+    if path.exists() and not path.is_dir():
+        raise BuildError(f"{output} is a file; give a folder that is not there yet with -o")
+    if path.is_dir() and any(path.iterdir()) and not is_build(path):
+        raise BuildError(f"{output} is not empty and not a build folder of Lutloom; give another one with -o")
+    parent = path.resolve().parent
+    if not parent.is_dir():
+        raise BuildError(f"{output} cannot be made: there is no folder {parent}")
+
+
+def check_build(folder):
+    """The folder as a Path; BuildError if it is not a build of this version."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise BuildError(f"{folder} is not a folder; give one that lutloom build or lutloom verilog made")
+    try:
+        version = json.loads((path / MARK).read_text())["format_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BuildError(f"{folder} is not a build folder: it has no {MARK} that can be read") from None
+    if version != FORMAT_VERSION:
+        raise BuildError(f"{folder} has format version {version!r}, but this Lutloom reads {FORMAT_VERSION}; build again")
+    return path
+
+
+@contextlib.contextmanager
+def building(output):
+    """A folder to work in that becomes ``output`` when all went well.
+
+    If the work fails or is interrupted, ``output`` stays as it was and ``output.failed`` keeps the logs.
+
+    Parameters
+    ----------
+    output : str or Path
+
+    Yields
+    ------
+    Path
+    """
+    output = Path(output)
+    check_free(output)
+    parent = output.resolve().parent
+    work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
+    failed = output.with_name(output.name + ".failed")
+    try:
+        (work / "logs").mkdir()
+        yield work
+    except BaseException:
+        if any((work / "logs").iterdir()):
+            shutil.rmtree(failed, ignore_errors=True)
+            failed.mkdir()
+            shutil.move(work / "logs", failed / "logs")
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    work.chmod(0o755)
+    if output.is_dir():
+        old = Path(tempfile.mkdtemp(prefix=f".{output.name}-old-", dir=parent))
+        output.replace(old / "build")
+        work.replace(output)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        work.replace(output)
+    shutil.rmtree(failed, ignore_errors=True)

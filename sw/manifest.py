@@ -1,0 +1,65 @@
+"""Reading ROM images back: the weights of a layer out of a build folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lutloom.errors import BuildError
+from lutloom.hw.window import Geometry
+from lutloom.memories import read_hex_image
+from lutloom.plan import FORMAT_VERSION
+from lutloom.rom import unpack, weights_of_words
+
+
+def read_manifest(folder):
+    """The records of ``rom/manifest.json``; BuildError if there is none of this version."""
+    path = Path(folder) / "rom" / "manifest.json"
+    try:
+        kept = json.loads(path.read_text())
+        records, version = kept["memories"], kept["format_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BuildError(f"{folder} has no rom/manifest.json: it is not a build folder of Lutloom") from None
+    if version != FORMAT_VERSION:
+        raise BuildError(f"{path} has format version {version!r}, but this Lutloom reads {FORMAT_VERSION}; build again")
+    return records
+
+
+def words_to_weights(record, words):
+    """Codes of a layer's weights from the words of its memory.
+
+    Parameters
+    ----------
+    record : dict
+        Of the manifest.
+    words : sequence of int
+
+    Returns
+    -------
+    uint16 array of the layer's own shape
+    """
+    shape = tuple(record["shape"])
+    conv = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
+    outputs, kh, kw, channels = conv
+    blocks, units, lanes = record["groups"], record["units"], record["lanes"]
+    words_a_block = -(-channels // lanes)
+    # Only the order matters here, not the size of the feature map: the smallest that the kernel fits.
+    geometry = Geometry(kh, kw, blocks * words_a_block, (kh, kw), blocks=blocks, reps=-(-(outputs // blocks) // units))
+    codes = unpack(words, record["code_bits"], units * kh * lanes)
+    return weights_of_words(codes, geometry, lanes, units, conv).reshape(shape).astype(np.uint16)
+
+
+def read_weights(folder):
+    """Weights of every layer as they lie in a build folder's ROM images.
+
+    Returns
+    -------
+    dict of str to uint16 array
+        Stored codes by layer name, in the layer's own shape.
+    """
+    weights = {}
+    for record in read_manifest(folder):
+        if record.get("holds") == "weights":
+            words = read_hex_image((Path(folder) / "rom" / record["file"]).read_text())
+            weights[record["layer"]] = words_to_weights(record, words[: record["depth"]])
+    return weights

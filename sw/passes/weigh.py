@@ -1,0 +1,99 @@
+"""Weigh: every convolution and dense layer gets its weights as stored codes, the source's own or by ``--weights``."""
+
+from fractions import Fraction
+
+import numpy as np
+
+from lutloom.errors import ModelError
+from lutloom.network import Weights
+from lutloom.passes.rewire import LINEAR, QUANTISERS, with_nodes
+from lutloom.weights import FormatChoice, WeightFormat, fit, parse_spec
+
+
+def weigh(graph, options):
+    """The graph with ``quantised`` (a network's Weights) on every convolution and dense layer (Graph -> Graph).
+
+    ``weight`` becomes what the codes stand for, so that the graph computes with the quantised weights. Logits of the
+    last layer share one scale unless the user chose its scale.
+    """
+    layers = [node for node in graph.nodes if node.op in LINEAR]
+    free = [node for node in layers if node.params.get("weight_quant") is None]
+    if options.weights is not None and not free:
+        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --weights")
+    choices = choose(graph, free, options) if free else {}
+    changes = {}
+    for node in layers:
+        real = np.asarray(node.params["weight"], np.float64)
+        if not np.isfinite(real).all():
+            raise ModelError(f"layer {node.name!r} has NaN or infinite weights")
+        if node.params["bias"] is not None and not np.isfinite(node.params["bias"]).all():
+            raise ModelError(f"layer {node.name!r} has a NaN or infinite bias")
+        weights = _fitted(node, real, choices[node.name]) if node.name in choices else source_weights(node)
+        scale = np.array([float(unit) for unit in weights.scale]).reshape((-1,) + (1,) * (real.ndim - 1))
+        changes[node.output] = node.with_params(quantised=weights, weight=weights.integers * scale)
+    return with_nodes(graph, changes)
+
+
+def choose(graph, free, options):
+    """The FormatChoice of every layer whose weights are real numbers, by name."""
+    text = options.weights or "int:8"
+    spec = text if not isinstance(text, str) else parse_spec(text, options.rounding)
+    choices = spec.choose([node.name for node in free])
+    last = _last(graph)
+    if last is not None and last.name in choices and not _scale_is_given(text, spec, choices[last.name]):
+        choice = choices[last.name]
+        if choice.scale == "channel":
+            choices[last.name] = FormatChoice(choice.format, "layer", choice.rounding, choice.search_bits)
+    return choices
+
+
+def _scale_is_given(text, spec, choice):
+    """Whether the entry that chose a layer's format spells out a scale."""
+    if not isinstance(text, str):
+        return True
+    parts = text.split(",")
+    return any(entry is choice and "@" in part for part, (_, entry) in zip(parts, spec.entries, strict=True))
+
+
+def _last(graph):
+    """The layer that gives the logits; None where a quantiser or a pool stands behind it."""
+    node = graph.producer(graph.output)
+    while node is not None and node.op not in LINEAR:
+        if node.op in QUANTISERS:
+            return None
+        node = graph.producer(node.inputs[0])
+    return node
+
+
+def _fitted(node, real, choice):
+    """Real weights in the chosen format."""
+    try:
+        format, scale, codes = fit(choice.format, real, choice)
+    except ValueError as error:
+        raise ModelError(f"layer {node.name!r}: {error}") from None
+    return Weights(codes, format, scale)
+
+
+def source_weights(node):
+    """The weights that the source itself quantised, exactly."""
+    quant = node.params["weight_quant"]
+    scale = [Fraction(float(s)) for s in np.ravel(quant.scale)]
+    if min(scale) <= 0:
+        raise ModelError(f"layer {node.name!r} has a weight scale of {float(min(scale)):g}, but scales must be "
+                         "positive")
+    codes = np.asarray(quant.codes).astype(np.int64)
+    if quant.kind == "bipolar":
+        format = WeightFormat("binary", 1)
+        return Weights(format.encode(codes), format, tuple(scale))
+    zero = np.asarray(quant.zero_point)
+    if np.any(zero != np.round(zero)):
+        raise ModelError(f"layer {node.name!r} has a weight zero point that is not an integer")
+    zero = zero.astype(np.int64).reshape((-1,) + (1,) * (codes.ndim - 1)) if zero.ndim else zero.astype(np.int64)
+    integers = codes - zero
+    bits = max(int(quant.bits), 1)
+    while integers.min() < -(1 << bits - 1) or integers.max() >= 1 << bits - 1:
+        bits += 1  # unsigned codes or a zero point need room for the sign
+    if bits > 16:
+        raise ModelError(f"layer {node.name!r} has weights of {bits} bits, but at most 16 are supported")
+    format = WeightFormat("int", bits)
+    return Weights(format.encode(integers), format, tuple(scale))

@@ -1,0 +1,43 @@
+"""The demo's table and what it says while it works."""
+
+import io
+
+import pytest
+
+from lutloom import demo
+from lutloom.simulate import SimulationResult
+
+
+@pytest.fixture
+def report():
+    resources = {name: {"used": 10, "available": 5280, "estimated": 9} for name in ("lut4", "ebr", "spram", "dsp")}
+    return {"accuracy": {"float": 0.992, "golden": 0.99, "count": 5000}, "resources": resources, "clock_mhz": 48.0,
+            "fmax_mhz": 51.234, "interval_cycles": 4608, "latency_cycles": 6000, "frames_per_second": 10416.7}
+
+
+def test_summary(report, tmp_path):
+    for name in ("rtl", "rom"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("12345")
+    (tmp_path / "digits.bin").write_bytes(bytes(1000))
+    simulation = SimulationResult(1000, 0, 4608000, 4608, 6000, None)
+    lines = demo.summary(report, simulation, tmp_path).splitlines()
+    assert [line.split("  ")[0] for line in lines if not line.startswith(" ")] == demo.LABELS
+    text = "\n".join(lines)
+    for words in ("99.20% of 5,000", "99.00%", "1,000 frames compared, 0 differ", "10 of 5,280",
+                  "48 MHz (Fmax after place and route: 51.2 MHz)", "4,608 cycles, 6,000 cycles", "10,417",
+                  "digits.bin  1,000 bytes", "(1 files)  5 bytes"):
+        assert words in text
+
+
+def test_steps_leave_a_line_each():
+    stream = io.StringIO()
+    steps = demo.Steps(stream)
+    steps("synthesis")
+    steps("place and route")
+    steps("simulate", 1, 10)
+    steps("simulate", 10, 10)
+    steps.close()
+    lines = stream.getvalue().splitlines()
+    assert [line.split("  (")[0].strip() for line in lines] == ["synthesis", "place and route", "simulate"]
+    assert all(line.endswith(" s)") for line in lines)
