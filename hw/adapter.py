@@ -1,12 +1,33 @@
 """Width adapters: several narrow beats into a wide one, and back. Each pixel starts a new beat on both sides."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from lutloom.hw.fifo import ShiftFifo, values_stream
 from lutloom.schedule import Gather as GatherSchedule
 from lutloom.schedule import Scatter as ScatterSchedule
+
+
+def word_parts(m, moves, ratio, pixel_beats):
+    """Which part of a word a beat is, and whether it is its last: registers, so that `last` may stand in a handshake.
+
+    Parameters
+    ----------
+    m : Module
+    moves : Signal
+        A beat goes by.
+    ratio, pixel_beats : int
+    """
+    part, beat = Signal(range(ratio)), Signal(range(pixel_beats))
+    last, last_beat = Signal(init=pixel_beats == 1), Signal(init=pixel_beats == 1)
+    next_part, next_beat = Signal.like(part), Signal.like(beat)
+    m.d.comb += [next_part.eq(Mux(last, 0, part + 1)), next_beat.eq(Mux(last_beat, 0, beat + 1))]
+    ends = next_beat == pixel_beats - 1
+    with m.If(moves):
+        m.d.sync += [part.eq(next_part), beat.eq(next_beat), last_beat.eq(ends)]
+        m.d.sync += last.eq((next_part == ratio - 1) | ends)
+    return part, last
 
 
 class Gather(wiring.Component):
@@ -43,27 +64,21 @@ class Gather(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        part = Signal(range(self._ratio))
-        beat = Signal(range(self._pixel_beats))
-        last_beat = beat == self._pixel_beats - 1
-        last = Signal()
-        m.d.comb += last.eq((part == self._ratio - 1) | last_beat)
+        moves = Signal()
+        m.d.comb += moves.eq(self.i.valid & self.i.ready)
+        part, last = word_parts(m, moves, self._ratio, self._pixel_beats)
         step = self._bits * self._width
         parts = [Signal(step, name=f"part_{index}") for index in range(self._ratio - 1)]
         word = self.o.payload.as_value()
         m.d.comb += self.i.ready.eq(~(last & self.o.valid))
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(last_beat):
-                m.d.sync += beat.eq(0)
-            m.d.sync += part.eq(part + 1)
+        with m.If(moves):
             for index in range(self._ratio - 1):
                 with m.If(part == index):
                     m.d.sync += parts[index].eq(self.i.payload)
             with m.If(last):
-                m.d.sync += [part.eq(0), self.o.valid.eq(1)]
+                m.d.sync += self.o.valid.eq(1)
                 m.d.sync += [kept.eq(0) for kept in parts]
                 for index in range(self._ratio):
                     piece = word.word_select(index, step)
@@ -110,11 +125,9 @@ class Scatter(wiring.Component):
         m = Module()
         m.submodules.words = words = ShiftFifo(bits=self._bits, width=self._width * self._ratio, depth=2)
         wiring.connect(m, wiring.flipped(self.i), words.i)
-        part = Signal(range(self._ratio))
-        beat = Signal(range(self._pixel_beats))
-        last_beat = beat == self._pixel_beats - 1
-        last = Signal()
-        m.d.comb += last.eq((part == self._ratio - 1) | last_beat)
+        moves = Signal()
+        m.d.comb += moves.eq(self.o.valid & self.o.ready)
+        part, last = word_parts(m, moves, self._ratio, self._pixel_beats)
         step = self._bits * self._width
         pieces = Array(words.o.payload.as_value().word_select(index, step) for index in range(self._ratio))
         m.d.comb += [
@@ -122,10 +135,4 @@ class Scatter(wiring.Component):
             self.o.payload.eq(pieces[part]),
             words.o.ready.eq(self.o.ready & last),
         ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [beat.eq(beat + 1), part.eq(part + 1)]
-            with m.If(last_beat):
-                m.d.sync += beat.eq(0)
-            with m.If(last):
-                m.d.sync += part.eq(0)
         return m

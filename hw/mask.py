@@ -13,7 +13,8 @@ class MaskDot(Dot):
 
     Each stored magnitude bit has an adder tree of its own, over ±x or 0: one LUT a bit ahead of the first adder, and
     the ones that complete the negations on the adders' carry inputs. The trees' sums meet shifted by wiring, so that
-    masked bits between stored ones cost nothing. 3 stored bits by 4 bits, 32 lanes: 22 LUT4 a product on iCE40, 26 on ECP5.
+    masked bits between stored ones cost nothing. 3 stored bits by 4 bits, 32 lanes: 22 LUT4 a product on iCE40, 26 on
+    ECP5.
 
     Latency: 1 + levels of a tree over the lanes, and of one over the stored magnitude bits.
     """

@@ -1,10 +1,13 @@
 """Matrix times vector: ``units`` dot products side by side, their accumulators, and the ROM with the weights."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from functools import partial
+
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, ResetSignal, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutloom.hw.dot import dot_for
+from lutloom.hw.memory import Target
 
 
 class MatVec(wiring.Component):
@@ -42,7 +45,8 @@ class MatVec(wiring.Component):
     def __init__(self, *, lanes, units, x_format, w_format, acc_shape, masked=False, dsp=False):
         self._lanes, self._units, self._masked = lanes, units, masked
         self._acc_shape = acc_shape
-        self._dots = [dot_for(x_format, w_format, lanes, masked=masked, dsp=dsp) for _ in range(units)]
+        self._make = partial(dot_for, x_format, w_format, lanes, masked=masked, dsp=dsp)
+        self._dot = self._make()
         members = {
             "i_valid": In(1),
             "i_first": In(1),
@@ -59,27 +63,41 @@ class MatVec(wiring.Component):
     @property
     def delay(self):
         """Cycles from a group's last fold to o_valid."""
-        return self._dots[0].delay + 1
+        return self._dot.delay + 1
 
     def elaborate(self, platform):
         m = Module()
         flags = Cat(self.i_valid, self.i_first, self.i_last)
-        for stage in range(self._dots[0].delay):
+        for stage in range(self._dot.delay):
             after = Signal(3, name=f"s{stage}_flags")
             m.d.sync += after.eq(flags)
             flags = after
         valid, first, last = flags
         m.d.sync += self.o_valid.eq(valid & last)
-        for unit, dot in enumerate(self._dots):
-            m.submodules[f"dot{unit}"] = dot
-            m.d.comb += dot.i_x.eq(self.i_x)
-            for lane in range(self._lanes):
-                m.d.comb += dot.i_w[lane].eq(self.i_w[unit * self._lanes + lane])
-            if self._masked:
-                m.d.comb += dot.i_valid.eq(self.i_lanes)
+        for unit in range(self._units):
+            w = Cat(self.i_w[unit * self._lanes + lane] for lane in range(self._lanes))
             acc = Signal(self._acc_shape, name=f"acc{unit}", reset_less=True)
             with m.If(valid):
                 # The old sum is masked, not chosen against: one LUT a bit with its carry.
-                m.d.sync += acc.eq(Mux(first, 0, acc) + dot.o)
+                m.d.sync += acc.eq(Mux(first, 0, acc) + self._product(m, unit, w, platform))
             m.d.comb += self.o_acc[unit].eq(acc)
         return m
+
+    def _product(self, m, unit, w, platform):
+        """One unit's dot product: a component, or where Verilog is made an instance of the module that all share."""
+        dot = self._dot
+        if not isinstance(platform, Target) or platform.family == "sim":
+            m.submodules[f"dot{unit}"] = dot = self._make()
+            m.d.comb += [dot.i_x.eq(self.i_x), dot.i_w.eq(w)]
+            if self._masked:
+                m.d.comb += dot.i_valid.eq(self.i_lanes)
+            return dot.o
+        formats = f"{dot.x_format}_{dot.w_format}".replace(":", "").replace(".", "p")
+        name = f"lutloom_{type(dot).__name__.lower()}_{self._lanes}_{formats}" + "_masked" * self._masked
+        platform.modules.setdefault(name, dot)
+        o = Signal(dot.acc_shape, name=f"dot{unit}_o")
+        mask = {"i_i_valid": self.i_lanes} if self._masked else {}
+        m.submodules[f"dot{unit}"] = Instance(
+            name, i_clk=ClockSignal(), i_rst=ResetSignal(), i_i_x=self.i_x, i_i_w=w, o_o=o, **mask
+        )
+        return o

@@ -77,11 +77,14 @@ class Target:
         In order of elaboration.
     images : dict of str to list of int
         The words of the ROMs.
+    modules : dict of str to component
+        Units that are emitted once, as modules of these names, and used as instances.
     """
 
     family: str = "generic"
     specs: dict = field(default_factory=dict)
     images: dict = field(default_factory=dict)
+    modules: dict = field(default_factory=dict)
 
     def __post_init__(self):
         if self.family not in FAMILIES:

@@ -54,6 +54,9 @@ class Offset(wiring.Component):
         low, high = range_of(self._acc_shape)
         out_shape = shape_of(low + least, high + greatest) if out_shape is None else checked_shape(out_shape)
         self._value_shape = shape_of(least, greatest) if value_shape is None else checked_shape(value_shape)
+        stored_low, stored_high = range_of(self._value_shape)
+        if least < stored_low or greatest > stored_high:
+            raise ValueError(f"offset values {least} to {greatest} must fit {self._value_shape!r}; take it wider")
         width = self._value_shape.width
         words = [
             sum((int(value) & ((1 << width) - 1)) << lane * width for lane, value in enumerate(row))

@@ -10,6 +10,11 @@ COUNTER_BITS = 24
 LUT_DEPTH = 32  # a frame of at most so many beats lies in logic
 
 
+def check_latency(family):
+    """Latency of the memory that `FrameCheck` takes: an ECP5 block needs its output register."""
+    return 2 if family == "ecp5" else 1
+
+
 class FrameSource(wiring.Component):
     """Sends the beats of a frame from a ROM, from the first cycle on and without end, one a cycle.
 
@@ -82,6 +87,8 @@ class FrameCheck(wiring.Component):
     width : int
     words : list of int
     place : "ebr" or "lut"
+    latency : 1 or 2
+        Of its memory.
 
     Members
     -------
@@ -90,10 +97,10 @@ class FrameCheck(wiring.Component):
     o_passed, o_failed : Out(1)
     """
 
-    def __init__(self, *, name, width, words, place="ebr"):
+    def __init__(self, *, name, width, words, place="ebr", latency=1):
         if not words:
             raise ValueError("a frame must have one beat or more")
-        self._rom = Rom(name=name, width=width, depth=len(words), init=words, place=place, latency=2)
+        self._rom = Rom(name=name, width=width, depth=len(words), init=words, place=place, latency=latency)
         super().__init__(
             {"i_data": In(width), "i_valid": In(1), "i_last": In(1), "o_passed": Out(1), "o_failed": Out(1)}
         )
@@ -112,24 +119,27 @@ class FrameCheck(wiring.Component):
         with m.If(self.i_valid):
             m.d.sync += here.eq(Mux(at_end, 0, here + 1))
 
-        # The beat waits for the ROM's two cycles, is compared in parts, and then judged.
-        s0_data, s1_data = (Signal(len(self.i_data), name=f"s{k}_data", reset_less=True) for k in range(2))
-        s0_valid, s1_valid, s2_valid = (Signal(name=f"s{k}_valid") for k in range(3))
-        s0_end, s1_end, s2_end = (Signal(name=f"s{k}_end", reset_less=True) for k in range(3))
-        s0_bad, s1_bad = (Signal(name=f"s{k}_bad", reset_less=True) for k in range(2))
-        parts = [slice(low, low + 8) for low in range(0, len(self.i_data), 8)]
-        s2_bad = Signal(len(parts) + 1, reset_less=True)
+        # The beat waits for the ROM, is compared in parts, and then judged.
+        data, valid, end, bad = self.i_data, self.i_valid, at_end, self.i_last != at_end
+        for k in range(rom.latency):
+            data, next_data = Signal.like(self.i_data, name=f"s{k}_data", reset_less=True), data
+            valid, next_valid = Signal(name=f"s{k}_valid"), valid
+            end, next_end = Signal(name=f"s{k}_end", reset_less=True), end
+            bad, next_bad = Signal(name=f"s{k}_bad", reset_less=True), bad
+            m.d.sync += [data.eq(next_data), valid.eq(next_valid), end.eq(next_end), bad.eq(next_bad)]
+        parts = [slice(low, low + 4) for low in range(0, len(data), 4)]
+        compared_valid, compared_end = Signal(), Signal(reset_less=True)
+        compared = Signal(len(parts) + 1, reset_less=True)
         m.d.sync += [
-            s0_data.eq(self.i_data), s0_valid.eq(self.i_valid), s0_end.eq(at_end), s0_bad.eq(self.i_last != at_end),
-            s1_data.eq(s0_data), s1_valid.eq(s0_valid), s1_end.eq(s0_end), s1_bad.eq(s0_bad),
-            s2_valid.eq(s1_valid), s2_end.eq(s1_end),
-            s2_bad.eq(Cat(*((s1_data[part] != rom.o_data[part]) for part in parts), s1_bad)),
-        ]  # fmt: skip
+            compared_valid.eq(valid),
+            compared_end.eq(end),
+            compared.eq(Cat(*((data[part] != rom.o_data[part]) for part in parts), bad)),
+        ]
         wrong = Signal()
-        m.d.comb += wrong.eq(s2_valid & s2_bad.any())
+        m.d.comb += wrong.eq(compared_valid & compared.any())
         with m.If(wrong):
             m.d.sync += [self.o_failed.eq(1), self.o_passed.eq(0)]
-        with m.Elif(s2_valid & s2_end & ~self.o_failed):
+        with m.Elif(compared_valid & compared_end & ~self.o_failed):
             m.d.sync += self.o_passed.eq(1)
         return m
 
@@ -143,15 +153,18 @@ class Counters(wiring.Component):
         The last beat of an output frame is transferred.
     i_stall : In(1)
         A beat of the input waits.
-    o_interval, o_stalls : Out(24)
-        Of the last whole interval; the greatest number stands for more.
+    o_done : Out(1)
+        An interval is over: `i_done`, a cycle later; now the counts are those of the whole interval.
+    o_cycles, o_stalls : Out(24)
+        Since the interval began, modulo 2**24.
     o_beat : Out(1)
         Changes every so many frames.
     """
 
     i_done: In(1)
     i_stall: In(1)
-    o_interval: Out(COUNTER_BITS)
+    o_done: Out(1)
+    o_cycles: Out(COUNTER_BITS)
     o_stalls: Out(COUNTER_BITS)
     o_beat: Out(1)
 
@@ -161,23 +174,23 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cycles, stalls = Signal(COUNTER_BITS, init=1), Signal(COUNTER_BITS)
+        stall = Signal()
         frames = Signal(self._beat_bits + 1)
-        with m.If(self.i_done):
-            m.d.sync += [
-                self.o_interval.eq(cycles), self.o_stalls.eq(stalls), cycles.eq(1), stalls.eq(self.i_stall),
-                frames.eq(frames + 1),
-            ]  # fmt: skip
-        with m.Elif(~cycles.all()):
-            m.d.sync += [cycles.eq(cycles + 1), stalls.eq(stalls + self.i_stall)]
+        m.d.sync += [
+            self.o_done.eq(self.i_done),
+            stall.eq(self.i_stall),
+            self.o_cycles.eq(Mux(self.o_done, 1, self.o_cycles + 1)),
+            self.o_stalls.eq(Mux(self.o_done, 0, self.o_stalls) + stall),
+            frames.eq(frames + self.o_done),
+        ]
         m.d.comb += self.o_beat.eq(frames[-1])
         return m
 
 
-def selftest_specs(input_bits, input_words, output_bits, output_words, frame_place=None):
+def selftest_specs(family, input_bits, input_words, output_bits, output_words, frame_place=None):
     """The memories that a self test takes: those of `FrameSource` and `FrameCheck`, for whoever plans."""
     place = frame_place or ("lut" if input_words <= LUT_DEPTH else "ebr")
     return (
         MemorySpec("selftest_frame", "rom", input_bits, input_words, 1, place),
-        MemorySpec("selftest_result", "rom", output_bits, output_words, 2, "ebr"),
+        MemorySpec("selftest_result", "rom", output_bits, output_words, check_latency(family), "ebr"),
     )

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutloom.hw.memory import Target
 from lutloom.hw.pll import Pll
-from lutloom.hw.selftest import Counters, FrameCheck, FrameSource
+from lutloom.hw.selftest import Counters, FrameCheck, FrameSource, check_latency
 from lutloom.hw.teller import Teller
 from lutloom.pll import pll_settings
 from lutloom.toolchain.tools import yosys_for_amaranth
@@ -83,8 +83,10 @@ class Bench(wiring.Component):
     input_beats : int
         Beats of a frame of the core's input.
     selftest : SelfTest or None
-    divisor : int
-        Cycles a bit of the serial line.
+    latency : 1 or 2
+        Of the memory with the result.
+    divisor, slot_bits : int
+        Of the `Teller`.
 
     Members
     -------
@@ -94,8 +96,9 @@ class Bench(wiring.Component):
         Without a self test, ``o_passed`` is a parity of the results.
     """
 
-    def __init__(self, *, input_bits, output_bits, input_beats, selftest, divisor=868):
-        self._selftest, self._divisor, self._input_beats = selftest, divisor, input_beats
+    def __init__(self, *, input_bits, output_bits, input_beats, selftest, latency=1, divisor=868, slot_bits=12):
+        self._selftest, self._input_beats, self._latency = selftest, input_beats, latency
+        self._divisor, self._slot_bits = divisor, slot_bits
         super().__init__({
             "s_axis_tdata": Out(input_bits), "s_axis_tvalid": Out(1), "s_axis_tready": In(1), "s_axis_tlast": Out(1),
             "m_axis_tdata": In(output_bits), "m_axis_tvalid": In(1), "m_axis_tready": Out(1), "m_axis_tlast": In(1),
@@ -107,14 +110,15 @@ class Bench(wiring.Component):
         m.d.comb += self.m_axis_tready.eq(1)
         (self._pattern if self._selftest is None else self._test)(m)
         m.submodules.counters = counters = Counters()
-        m.submodules.teller = teller = Teller(divisor=self._divisor)
+        m.submodules.teller = teller = Teller(divisor=self._divisor, slot_bits=self._slot_bits)
         m.d.comb += [
-            counters.i_done.eq(self.m_axis_tvalid & self.m_axis_tlast),
+            counters.i_done.eq(self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast),
             counters.i_stall.eq(self.s_axis_tvalid & ~self.s_axis_tready),
             self.o_beat.eq(counters.o_beat),
             teller.i_passed.eq(self.o_passed),
             teller.i_failed.eq(self.o_failed),
-            teller.i_interval.eq(counters.o_interval),
+            teller.i_done.eq(counters.o_done),
+            teller.i_cycles.eq(counters.o_cycles),
             teller.i_stalls.eq(counters.o_stalls),
             self.o_tx.eq(teller.o_tx),
         ]
@@ -126,7 +130,7 @@ class Bench(wiring.Component):
             name="selftest_frame", width=len(self.s_axis_tdata), words=list(test.frame), place=test.frame_place
         )
         m.submodules.check = check = FrameCheck(
-            name="selftest_result", width=len(self.m_axis_tdata), words=list(test.result)
+            name="selftest_result", width=len(self.m_axis_tdata), words=list(test.result), latency=self._latency
         )
         m.d.comb += [
             self.s_axis_tdata.eq(source.o_data),
@@ -218,6 +222,7 @@ class Shell(wiring.Component):
             output_bits=self._output["tdata_bits"],
             input_beats=self._input["beats"],
             selftest=self._selftest,
+            latency=check_latency(board.family),
             divisor=round(self.clock_mhz * 1_000_000 / BAUD),
         )
         m.submodules.core = Instance(

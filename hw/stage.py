@@ -156,7 +156,7 @@ class Stage(Buffered):
         emits = self._emits
         full = self._serialize.group_beats
         credit = Signal(signed(len(Const(self._credits)) + 2), init=self._credits - full)
-        taken = Signal(range(full + 1))
+        taken, took = Signal(range(full + 1)), Signal(range(full + 1))
         with m.If(window.o_launch):
             m.d.comb += taken.eq(full)
             if emits[-1] != full:
@@ -165,7 +165,11 @@ class Stage(Buffered):
                 m.d.sync += group.eq(Mux(last, 0, group + 1))
                 with m.If(last):
                     m.d.comb += taken.eq(emits[-1])
-        m.d.sync += credit.eq(credit - taken + left)
+        if window.geometry.cost > 1:  # counted off a cycle later, soon enough for the next group
+            m.d.sync += took.eq(taken)
+        else:
+            m.d.comb += took.eq(taken)
+        m.d.sync += credit.eq(credit - took + left)
         m.d.comb += window.i_go.eq(~credit[-1])
 
 

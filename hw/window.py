@@ -1,4 +1,4 @@
-"""The window: keeps the rows of a feature map that are still needed and emits, fold by fold, what a dot product wants."""
+"""The window: keeps the rows of a feature map that are still needed and emits what a dot product wants, fold by fold."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,6 +147,24 @@ class Geometry:
         frees = np.repeat(before[:, None], self.out_width, axis=1)
         frees[:, -1] = self.freed_rows
         return frees * self.row_words
+
+
+def counter(m, name, step, count):
+    """A counter of 0 ... count - 1 that goes round, and whether it is at its last: both registers.
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+    step : Value
+        Count on.
+    count : int
+    """
+    value, last = Signal(range(max(2, count)), name=name), Signal(name=f"last_{name}", init=count == 1)
+    if count > 1:
+        with m.If(step):
+            m.d.sync += [value.eq(Mux(last, 0, value + 1)), last.eq(value == count - 2)]
+    return value, last
 
 
 def table(m, index, values, name, shape):
@@ -300,15 +318,18 @@ class Window(wiring.Component):
         """Counters over words, columns, replays, blocks and positions; returns the registers the readers use."""
         g = self._geometry
         busy = Signal()
-        word = Signal(range(max(2, g.block_words)))
-        kx = Signal(range(max(2, g.kernel[1])))
-        rep = Signal(range(max(2, g.reps)))
-        block = Signal(range(max(2, g.blocks)))
-        column = Signal(range(max(2, g.out_width)))
-        row = Signal(range(max(2, g.out_height)))
-        last_word, last_kx = word == g.block_words - 1, kx == g.kernel[1] - 1
-        last_rep, last_block = rep == g.reps - 1, block == g.blocks - 1
-        last_column, last_row = column == g.out_width - 1, row == g.out_height - 1
+        word_ends, kx_ends, rep_ends, block_ends = Signal(), Signal(), Signal(), Signal()
+        # Each counter goes on where all before it are at their last count; `last` flags are registers.
+        last_word = counter(m, "word", fire, g.block_words)[1]
+        m.d.comb += word_ends.eq(fire & last_word)
+        last_kx = counter(m, "kx", word_ends, g.kernel[1])[1]
+        m.d.comb += kx_ends.eq(word_ends & last_kx)
+        last_rep = counter(m, "rep", kx_ends, g.reps)[1]
+        m.d.comb += rep_ends.eq(kx_ends & last_rep)
+        last_block = counter(m, "block", rep_ends, g.blocks)[1]
+        m.d.comb += block_ends.eq(rep_ends & last_block)
+        column, last_column = counter(m, "column", block_ends, g.out_width)
+        row, last_row = counter(m, "row", row_end, g.out_height)
 
         # Words that came in, less those that the next position needs: not negative when it may start.
         need = g.need
@@ -316,20 +337,24 @@ class Window(wiring.Component):
         frame = g.height * g.row_words
         across = np.append(np.diff(need[0]), 0)
         down = np.append(need[1:, 0] - need[:-1, -1], frame + begin - need[-1, -1])
-        reach = frame + g.capacity
-        surplus = Signal(signed(bits_for(reach) + 1), init=-begin)
+        surplus = Signal(signed(bits_for(frame + g.capacity) + 1), init=-begin)
         steps = [int(step) for step in [*across, *down]]
         step_shape = signed(max(bits_for(min(steps)), bits_for(max(steps))) + 1)
-        step_across = table(m, column, across, "step_across", step_shape)
-        step_down = table(m, row, down, "step_down", step_shape)
-        came = self.i.valid & self.i.ready
-        step = Signal(step_shape)
-        with m.If(fire & wrap):
-            m.d.comb += step.eq(Mux(last_column, step_down, step_across))
-        m.d.sync += surplus.eq(surplus - step + came)
+        step = Mux(last_column, table(m, row, down, "step_down", step_shape),
+                   table(m, column, across, "step_across", step_shape))
+        came, opens = self.i.valid & self.i.ready, Signal(init=1)  # opens: the next fold is its position's first
+        with m.If(fire):
+            m.d.sync += opens.eq(wrap)
+        if g.cost * g.position_groups > 1:
+            # Counted off a cycle after the position's first fold, which is soon enough for the next position's.
+            opened, held = Signal(), Signal(step_shape, reset_less=True)
+            m.d.sync += [opened.eq(fire & opens), held.eq(step)]
+            m.d.sync += surplus.eq(surplus - Mux(opened, held, 0) + came)
+        else:
+            m.d.sync += surplus.eq(surplus - Mux(fire, step, 0) + came)
 
         m.d.comb += [
-            fire.eq(busy | (self.i_go & ~surplus[-1])),
+            fire.eq(busy | (self.i_go & ~(opens & surplus[-1]))),
             self.o_launch.eq(fire & ~busy),
             first.eq(~busy),
             last.eq(last_word & last_kx),
@@ -353,30 +378,26 @@ class Window(wiring.Component):
         ring_steps.append(g.height - g.stride[0] * (g.out_height - 1))
 
         with m.If(fire):
-            m.d.sync += busy.eq(~last)
-            m.d.sync += [word.eq(word + 1), current.eq(current + 1)]
+            m.d.sync += [busy.eq(~last), current.eq(current + 1)]
             with m.If(last_word):
-                m.d.sync += [word.eq(0), kx.eq(kx + 1)]
                 m.d.sync += [current.eq(current + g.dilation[1] * g.words - g.block_words + 1), x.eq(x + g.dilation[1])]
             with m.If(last):
-                m.d.sync += [kx.eq(0), rep.eq(rep + 1), current.eq(base), x.eq(x_base)]
+                m.d.sync += [current.eq(base), x.eq(x_base)]
                 with m.If(last_rep):
-                    m.d.sync += [rep.eq(0), block.eq(block + 1)]
                     m.d.sync += [base.eq(base + g.block_words), current.eq(base + g.block_words)]
             with m.If(wrap):
                 along = pixel + g.stride[1] * g.words
-                m.d.sync += [block.eq(0), column.eq(column + 1)]
                 m.d.sync += [pixel.eq(along), base.eq(along), current.eq(along)]
                 m.d.sync += [x.eq(x_base + g.stride[1]), x_base.eq(x_base + g.stride[1])]
                 with m.If(last_column):
-                    m.d.sync += [column.eq(0), row.eq(row + 1), y.eq(y + g.stride[0])]
+                    m.d.sync += y.eq(y + g.stride[0])
                     m.d.sync += [signal.eq(home) for signal in (pixel, base, current)]
                     m.d.sync += [x.eq(-g.pads[1]), x_base.eq(-g.pads[1])]
                     turn = table(m, row, [step % g.ring for step in ring_steps], "turn", range(max(2, g.ring)))
                     turned = ring + turn
                     m.d.sync += ring.eq(Mux(turned >= g.ring, turned - g.ring, turned))
                     with m.If(last_row):
-                        m.d.sync += [row.eq(0), y.eq(-g.pads[0])]
+                        m.d.sync += y.eq(-g.pads[0])
         return {"row": row, "column": column, "current": current, "x": x, "y": y, "ring": ring}
 
     def _write(self, m, banks, row_end, row):

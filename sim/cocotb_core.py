@@ -53,7 +53,7 @@ async def compare(dut):
                           f"(input at {_place(source, in_beats)}, cycle {cycle})")
     seconds = time.perf_counter() - begun
     received = len(sink.cycles)
-    if not options["overrun"] and not faults:
+    if not (options["overrun"] or faults or sink.faults):
         if len(source.cycles) < frames * in_beats:
             faults.append(f"the outputs end before the inputs, input at {_place(source, in_beats)}")
         for extra in range(options["drain"]):

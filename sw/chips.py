@@ -28,8 +28,6 @@ class Chip:
         A clock that pipelined designs reach; what is planned where nothing else is asked for.
     dsp_clock_mhz, spram_clock_mhz : float or None
         Caps of the data sheet that static timing does not know.
-    idcode : int or None
-        Where it is not that of the die.
     """
 
     device: str
@@ -43,7 +41,6 @@ class Chip:
     clock_mhz: float
     dsp_clock_mhz: float | None = None
     spram_clock_mhz: float | None = None
-    idcode: int | None = None
 
     def available(self):
         """What of each resource there is: dict of lut4, ff, carry, ebr, spram, dsp."""

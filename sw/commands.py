@@ -126,7 +126,7 @@ def simulate(options, progress):
     from lutloom.data import load_for
     from lutloom.simulate import simulate as run
 
-    x = load_for(options.folder, options.data)
+    x = load_for(options.folder, options.data, options.count)
     count = len(x) if options.count is None else options.count
     result = run(options.folder, x, count=count, stalls=options.stalls, engine=options.engine, seed=options.seed,
                  jobs=options.jobs, progress=progress)

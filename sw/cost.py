@@ -1,6 +1,7 @@
 """What hardware costs, before synthesis: LUT4s by a table of measured units, block RAMs and DSPs by count."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from lutloom.hw.memory import MemorySpec
 from lutloom.memories import blocks
@@ -47,6 +48,7 @@ def dsp_blocks(products, family):
     return products if family == "ecp5" else -(-products // 2)
 
 
+@cache
 def rom_blocks(width, depth, family, latency):
     """Block RAMs of a ROM."""
     return blocks(MemorySpec("rom", "rom", width, depth, latency), family)
@@ -54,8 +56,13 @@ def rom_blocks(width, depth, family, latency):
 
 def line_blocks(geometry, bits, width, family, latency):
     """Block RAMs of a window's rows."""
-    spec = MemorySpec("row", "ram", bits * width, geometry.depth_rows * geometry.row_words, latency)
-    return geometry.banks * blocks(spec, family)
+    return geometry.banks * ram_blocks(bits * width, geometry.depth_rows * geometry.row_words, family, latency)
+
+
+@cache
+def ram_blocks(width, depth, family, latency):
+    """Block RAMs of a RAM."""
+    return blocks(MemorySpec("ram", "ram", width, depth, latency), family)
 
 
 def window_luts(geometry, bits, width):

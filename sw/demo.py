@@ -24,25 +24,33 @@ LABELS = ["accuracy, float", "accuracy, golden", "RTL against golden", "LUT4", "
 
 
 class Steps:
-    """Progress that leaves a line for every step, with its seconds; counts overwrite themselves on a terminal."""
+    """Progress that leaves a line for every step, with its seconds; on a terminal it also says how far the step is.
+
+    What stands behind a colon ("place and route: routing") is how far it is, not a step of its own.
+    """
 
     def __init__(self, stream=None):
         self._stream = sys.stdout if stream is None else stream
-        self._line = Progress()
+        self._terminal = self._stream.isatty()
+        self._line = Progress(self._stream)
         self._step = None
         self._since = time.monotonic()
 
-    def __call__(self, step, done=None, total=None):
+    def __call__(self, text, done=None, total=None):
+        step = text.partition(":")[0]
         if step != self._step:
             self.close()
             self._step, self._since = step, time.monotonic()
-        self._line(step, done, total)
+            if not self._terminal:
+                print(f"  {step} ...", end="", file=self._stream, flush=True)
+        self._line(text, done, total)
 
     def close(self):
         """Ends the step that is under way."""
-        self._line.close()
         if self._step is not None:
-            print(f"  {self._step}  ({time.monotonic() - self._since:.1f} s)", file=self._stream, flush=True)
+            self._line.close()
+            begin = f"  {self._step} ..." if self._terminal else ""
+            print(f"{begin} {time.monotonic() - self._since:.1f} s", file=self._stream, flush=True)
             self._step = None
 
 
@@ -83,24 +91,26 @@ def summary(report, simulation, folder):
 def demo(output, frames=FRAMES, stream=None):
     """Builds, simulates and prints; returns the exit status."""
     import lutloom
-    from lutloom.data import load
+    from lutloom.data import load_for
 
     stream = sys.stdout if stream is None else stream
     steps = Steps(stream)
-    model, calibration = (os.path.relpath(digits.example(name)) for name in (digits.MODEL, digits.CALIBRATION))
+    model = os.path.relpath(digits.example(digits.MODEL))
     print(f"lutloom build {model} --board {BOARD} -o {output} --weights {WEIGHTS} --activations {ACTIVATIONS} "
-          f"--calibrate {calibration} --data digits", file=stream, flush=True)
+          "--calibrate digits --data digits", file=stream, flush=True)
     report = lutloom.build(model, board=BOARD, output=output, weights=WEIGHTS, activations=ACTIVATIONS,
-                           calibrate=calibration, data="digits", progress=steps)
+                           calibrate="digits", data="digits", progress=steps)
     steps.close()
     print(f"lutloom simulate {output} --data digits --count {frames}", file=stream, flush=True)
-    x, _ = load("digits")
-    simulation = lutloom.simulate(output, x[:frames], count=frames, progress=steps)
+    x = load_for(output, "digits", frames)
+    simulation = lutloom.simulate(output, x, count=frames, progress=steps)
     steps.close()
     print("\n" + summary(report, simulation, Path(output)), file=stream, flush=True)
-    if simulation.differ or simulation.frames < frames:
-        raise LutloomError(f"{simulation.differ} of {simulation.frames} frames differ from the golden model "
-                           f"({frames} were asked for)")
+    if simulation.differ:
+        raise LutloomError(f"{simulation.differ} of {simulation.frames} frames differ from the golden model; "
+                           f"{simulation.first_difference}")
+    if simulation.frames < frames:
+        raise LutloomError(f"only {simulation.frames} of {frames} frames ran")
     return cli.OK
 
 

@@ -1,15 +1,17 @@
 """From plan to files: Verilog of the core, Verilog of its memories, ROM images and their manifest."""
 
 import json
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
-from amaranth.back import verilog
+from amaranth.back import rtlil
 
 from lutloom.hw.core import Core
 from lutloom.hw.memory import Target
 from lutloom.memories import behavioural, hex_image
 from lutloom.plan import FORMAT_VERSION, group_layers
-from lutloom.toolchain.tools import yosys_for_amaranth
+from lutloom.toolchain import tools
 
 TOP = "lutloom_core"
 
@@ -30,12 +32,45 @@ def core_verilog(network, plan, family="generic"):
     target : Target
         With the memories' specs and images.
     """
-    core = Core(network, plan)
     target = Target(family)
-    ports = [getattr(core, name) for name in core.signature.members]
-    with yosys_for_amaranth():
-        text = verilog.convert(core, name=TOP, platform=target, ports=ports, emit_src=False, strip_internal_attrs=True)
-    return text, target
+    core = Core(network, plan)
+    return to_verilog(core, TOP, target), target
+
+
+def to_verilog(unit, name, target):
+    """Verilog of a component and of the modules that its parts share.
+
+    Units of one kind are instances of one module: Amaranth elaborates it once, whatever their number.
+
+    Parameters
+    ----------
+    unit : Component
+    name : str
+        Of its module.
+    target : Target
+    """
+    texts = [_rtlil(unit, name, target)]
+    done = set()
+    while waiting := [module for module in target.modules if module not in done]:
+        for module in waiting:
+            texts.append(_rtlil(target.modules[module], module, target))
+            done.add(module)
+    with tempfile.TemporaryDirectory(prefix="lutloom-verilog-") as folder:
+        folder = Path(folder)
+        (folder / "units.il").write_text("\n".join(texts))
+        # The passes are those of amaranth.back.verilog.
+        attributes = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+        removed = " ".join(f"-remove {attribute}" for attribute in attributes)
+        script = (
+            f"read_rtlil units.il; proc -nomux -norom; memory_collect; attrmap {removed}; attrmap -modattr {removed}; "
+            "write_verilog -norename units.v"
+        )
+        tools.run(tools.find("yosys"), ["-q", "-p", script], folder=folder, log=folder / "log", what="writing Verilog")
+        return (folder / "units.v").read_text()
+
+
+def _rtlil(unit, name, target):
+    return rtlil.convert(unit, name=name, platform=target, emit_src=False)
 
 
 def write_rtl(network, plan, folder):
@@ -44,12 +79,15 @@ def write_rtl(network, plan, folder):
     Returns
     -------
     core : Core
+    text : str
+        Its Verilog.
     target : Target
     prediction : Prediction
     """
     core = Core(network, plan)
     prediction = core.predict()
-    text, target = core_verilog(network, plan)
+    target = Target("generic")
+    text = to_verilog(core, TOP, target)
     (folder / "rtl").mkdir(parents=True, exist_ok=True)
     (folder / "rom").mkdir(exist_ok=True)
     (folder / "rtl" / f"{TOP}.v").write_text(text)
@@ -69,7 +107,7 @@ def write_rtl(network, plan, folder):
         "memories": [asdict(spec) for spec in target.specs.values()],
     }
     (folder / "plan.json").write_text(json.dumps(kept, indent=1))
-    return core, target, prediction
+    return core, text, target, prediction
 
 
 def manifest(network, plan, target):
@@ -93,7 +131,8 @@ def manifest(network, plan, target):
                     "order": "block, replay, kernel column, word; in a word unit, kernel row, channel; first lowest",
                     "units": stage.units, "lanes": stage.width, "groups": getattr(group.main, "groups", 1),
                 }
-            else:
-                record |= {"layer": group.requantise.name, "holds": type(group.requantise).__name__.lower()}
+            else:  # a sum of matches has a constant even where the network has no requantisation
+                layer = group.requantise or group.main
+                record |= {"layer": layer.name, "holds": type(layer).__name__.lower()}
         records.append(record)
     return {"format_version": FORMAT_VERSION, "memories": records}

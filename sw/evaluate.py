@@ -103,7 +103,7 @@ def _simulated(model, data, progress, choices):
     x = reals_of(options.input, codes)
     y = _chunked(lambda part: run(fake, part), x.reshape(len(x), *fake.shapes[fake.input]), progress, "simulated model")
     results = {"simulated": y, "found": {"simulated": _graph_classes(fake, y)}}
-    _float(graph, shaped(stub, data.x) if data.x.dtype.kind == "f" else x, results, progress)
+    _float(graph, _real_frames(graph, stub, data.x) if data.x.dtype.kind == "f" else x, results, progress)
     return results
 
 

@@ -66,16 +66,13 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
                 f"{fps:,.0f} frames a second at {clock_mhz:g} MHz leave {wanted:,.0f} cycles a frame, but no plan is "
                 f"that fast; ask for less with --fps"
             )
-        chosen = _choose(options, paces[-1], have)
+        chosen = _choose(groups, options, paces[-1], have)
     else:
-        chosen = _fastest(options, paces, have)
+        chosen = _fastest(groups, options, paces, have)
     if chosen is None:
         _refuse(groups, options, paces[-1], have, chip, fps)
     stages = [option.stage for option in chosen]
-    pace = max(option.cost.cycles for option in chosen)
-    stages = _match_widths(groups, stages, pace)
-    input_width = stages[0].width
-    plan = Plan("dataflow", family, input_width, tuple(stages), patchable)
+    plan = Plan("dataflow", family, stages[0].width, tuple(stages), patchable)
     return with_credits(network, plan)
 
 
@@ -119,36 +116,42 @@ def _divisors(number):
 
 
 def _options(network, group, name, family, latency, patchable, chip):
-    """Every sensible way to build a stage, none of them worse than another in all respects."""
+    """Every sensible way to build a stage, none of them worse than another of the same widths in all respects."""
     layers = tuple(layer.name for layer in group.layers)
     height, across, channels = group.image
-    found = []
     if group.kind == "topk":
         stage = StagePlan(name, "topk", layers, 1, 1, 1)
         return [Option(stage, Cost(channels + group.main.k + 2, 60 + 4 * group.input.format.bits, 0, 0))]
+    found = []
     for width in _widths(group):
         if group.kind == "dot":
             for units in _units(group):
                 for dsp in _dsp(group, family):
-                    option = _dot(network, group, name, layers, width, units, dsp, family, latency, patchable)
-                    if option is not None and option.cost.ebr <= chip.ebr_blocks:
-                        found.append(option)
+                    found += _dots(network, group, name, layers, width, units, dsp, family, latency, patchable)
         elif group.kind == "pool":
-            where = geometry(group, width, width)
-            positions = where.out_height * where.out_width
-            requantise = _requantise(network, group, width, 1, family, latency, patchable)
-            cycles = max(positions * where.position_groups * where.cost, height * across * where.words)
-            bits = group.input.format.bits
-            luts = costs.window_luts(where, bits, width) + width * bits * 2.5 * where.kernel[0] + requantise[0]
-            ebr = costs.line_blocks(where, bits, width, family, latency) + requantise[1]
-            stage = StagePlan(name, "pool", layers, width, width, 1 if where.cost >= width else width)
-            stage = replace(stage, out_width=_least_out(width, where.cost, width, channels, group))
-            found.append(Option(stage, Cost(cycles, int(luts), ebr, requantise[2])))
+            found += _pools(network, group, name, layers, width, family, latency, patchable)
         else:
             lut4, ebr, dsp = _requantise(network, group, width, width, family, latency, patchable)
             stage = StagePlan(name, "map", layers, width, width, width, parameters_place=_place(network, group, width))
             found.append(Option(stage, Cost(height * across * -(-channels // width), lut4 + 40, ebr, dsp)))
-    return _pareto(found)
+    return _pareto([option for option in found if option.cost.ebr <= chip.ebr_blocks])
+
+
+def _pools(network, group, name, layers, width, family, latency, patchable):
+    """Ways to build a pooling stage of a width: one an output width."""
+    where = geometry(group, width, width)
+    cycles = max(where.out_height * where.out_width * where.position_groups * where.cost, where.height * where.row_words)
+    bits = group.input.format.bits
+    found = []
+    for out_width in _out_widths(width, where.cost, group):
+        requantise = _requantise(network, group, out_width, 1, family, latency, patchable)
+        luts = costs.window_luts(where, bits, width) + width * bits * 2.5 * where.kernel[0] + requantise[0]
+        ebr = costs.line_blocks(where, bits, width, family, latency) + requantise[1]
+        stage = StagePlan(
+            name, "pool", layers, width, width, out_width, parameters_place=_place(network, group, out_width)
+        )
+        found.append(Option(stage, Cost(cycles, int(luts), ebr, requantise[2])))
+    return found
 
 
 def _widths(group):
@@ -176,42 +179,40 @@ def _dsp(group, family):
     return [False, True]
 
 
-def _dot(network, group, name, layers, width, units, dsp, family, latency, patchable):
-    """One way to build a stage of dot products; None if it makes no sense."""
+def _dots(network, group, name, layers, width, units, dsp, family, latency, patchable):
+    """Ways to build a stage of dot products with so many lanes and units: one an output width."""
     where = geometry(group, width, units)
-    lanes = where.kernel[0] * width
-    products = lanes * units
+    products = where.kernel[0] * width * units
     if products > MOST_PRODUCTS:
-        return None
+        return []
     weights = group.main.weights
     bits = group.input.format.bits
-    positions = where.out_height * where.out_width
-    cycles = max(positions * where.position_groups * where.cost, where.height * where.row_words)
-    out_width = _least_out(units, where.cost, units, group.channels_out, group)
+    cycles = max(where.out_height * where.out_width * where.position_groups * where.cost, where.height * where.row_words)
     depth = where.cost * where.position_groups
     word = products * weights.format.bits
     in_logic = not patchable and depth * word <= 256
     ebr = costs.line_blocks(where, bits, width, family, latency)
     ebr += 0 if in_logic else costs.rom_blocks(word, depth, family, latency)
     acc_bits = accumulator_shape(network, group, patchable).width
-    requantise = _requantise(network, group, out_width, units, family, latency, patchable)
-    luts = costs.window_luts(where, bits, width) + units * acc_bits * 2 + requantise[0] + (depth * word / 12 if in_logic else 0)
+    luts = costs.window_luts(where, bits, width) + units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
     luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format))
     blocks = costs.dsp_blocks(products, family) if dsp else 0
-    stage = StagePlan(
-        name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
-        parameters_place=_place(network, group, out_width),
-    )
-    return Option(stage, Cost(cycles, int(luts), ebr + requantise[1], blocks + requantise[2]))
+    found = []
+    for out_width in _out_widths(units, where.cost, group):
+        requantise = _requantise(network, group, out_width, units, family, latency, patchable)
+        stage = StagePlan(
+            name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
+            parameters_place=_place(network, group, out_width),
+        )
+        found.append(Option(stage, Cost(cycles, int(luts + requantise[0]), ebr + requantise[1], blocks + requantise[2])))
+    return found
 
 
-def _least_out(units, cost, most, channels, group):
-    """The narrowest output that a group's results leave by before the next group's are there."""
+def _out_widths(units, cost, group):
+    """Output widths by which a group's results leave before the next group's are there: the narrowest few."""
     flat = any(isinstance(layer, Flatten) for layer in group.layers[1:])
-    for width in _divisors(units):
-        if -(-units // width) <= cost and not (flat and channels % width):
-            return width
-    return units
+    able = [w for w in _divisors(units) if -(-units // w) <= cost and not (flat and group.channels_out % w)]
+    return [*able[:3], *able[-1:]] if len(able) > 3 else able or [units]
 
 
 def _place(network, group, lanes):
@@ -246,25 +247,23 @@ def _requantise(network, group, lanes, units, family, latency, patchable):
 
 
 def _pareto(options):
-    """Options that no other beats in cycles, LUTs, EBRs and DSPs alike."""
-    kept = []
+    """Options that no other of the same widths beats in cycles, LUTs, EBRs and DSPs alike."""
+    kept = {}
     for option in sorted(options, key=lambda o: (o.cost.cycles, o.cost.lut4, o.cost.ebr, o.cost.dsp)):
         c = option.cost
-        if not any(k.cost.lut4 <= c.lut4 and k.cost.ebr <= c.ebr and k.cost.dsp <= c.dsp for k in kept):
-            kept.append(option)
-    return kept
+        same = kept.setdefault((option.stage.width, option.stage.out_width), [])
+        if not any(k.cost.lut4 <= c.lut4 and k.cost.ebr <= c.ebr and k.cost.dsp <= c.dsp for k in same):
+            same.append(option)
+    return [option for same in kept.values() for option in same]
 
 
-def _choose(options, pace, have):
-    """The cheapest option a stage that keeps the pace; None if they do not fit together."""
+def _choose(groups, options, pace, have):
+    """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together."""
     barred = set()
     while True:
-        chosen = []
-        for index, stage in enumerate(options):
-            able = [o for o in stage if o.cost.cycles <= pace and not (index in barred and o.cost.dsp)]
-            if not able:
-                return None
-            chosen.append(min(able, key=lambda o: _weight(o.cost, have)))
+        chosen = _path(groups, options, pace, have, barred)
+        if chosen is None:
+            return None
         total = _total(chosen)
         if total.lut4 <= have.lut4 and total.ebr <= have.ebr and total.dsp <= have.dsp:
             return chosen
@@ -272,6 +271,41 @@ def _choose(options, pace, have):
             return None
         users = [index for index, option in enumerate(chosen) if option.cost.dsp]
         barred.add(max(users, key=lambda index: chosen[index].cost.dsp))
+
+
+def _path(groups, options, pace, have, barred):
+    """The choice of least weight whose neighbours' widths get along: the shortest way through the stages."""
+    ways = {}  # output width -> (weight, options so far)
+    for index, (group, stage) in enumerate(zip(groups, options, strict=True)):
+        cheapest = {}
+        for option in stage:
+            if option.cost.cycles > pace or (index in barred and option.cost.dsp):
+                continue
+            key, weight = (option.stage.width, option.stage.out_width), _weight(option.cost, have)
+            if key not in cheapest or weight < cheapest[key][0]:
+                cheapest[key] = weight, option
+        after = {}
+        for (width, out_width), (weight, option) in cheapest.items():
+            if index:
+                able = [way for given, way in ways.items() if _passes(group, groups[index - 1], given, width, pace)]
+                if not able:
+                    continue
+                before = min(able, key=lambda way: way[0])
+                weight, taken = weight + before[0], [*before[1], option]
+            else:
+                taken = [option]
+            if out_width not in after or weight < after[out_width][0]:
+                after[out_width] = weight, taken
+        ways = after
+    return min(ways.values(), key=lambda way: way[0])[1] if ways else None
+
+
+def _passes(group, before, given, width, pace):
+    """Whether a stream of ``given`` values a beat becomes one of ``width`` within the pace."""
+    height, across, channels = group.image
+    if channels != before.channels_out and before.channels_out % given:
+        return False  # flattened: pixels must be whole beats
+    return height * across * -(-channels // gcd(given, width)) <= pace
 
 
 def _weight(cost, have):
@@ -286,12 +320,12 @@ def _total(chosen):
     )
 
 
-def _fastest(options, paces, have):
+def _fastest(groups, options, paces, have):
     """The choice with the smallest pace that fits, by bisection."""
     low, high, best = 0, len(paces) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        chosen = _choose(options, paces[middle], have)
+        chosen = _choose(groups, options, paces[middle], have)
         if chosen is None:
             low = middle + 1
         else:
@@ -322,20 +356,17 @@ def _refuse(groups, options, pace, have, chip, fps):
     )
 
 
-def _match_widths(groups, stages, pace):
-    """Output widths such that the adapters between stages keep the pace."""
-    stages = list(stages)
-    for index, group in enumerate(groups[:-1]):
-        stage, reader = stages[index], stages[index + 1]
-        if stage.kind == "topk":
-            continue
-        channels = groups[index + 1].image[2]
-        pixels = prod(groups[index + 1].image[:2])
-        flat = channels != group.channels_out
-        choices = [w for w in _divisors(stage.units) if w >= stage.out_width and not (flat and group.channels_out % w)]
-        if stage.kind == "map":
-            choices = [stage.width]
-        fits = [w for w in choices if pixels * -(-channels // gcd(w, reader.width)) <= pace]
-        if fits:
-            stages[index] = replace(stage, out_width=fits[0])
-    return stages
+def estimate(network, plan, chip):
+    """Resources that a plan is expected to take: dict of lut4, ebr, dsp."""
+    total = Cost(0, 0, 0, 0)
+    shared = (chip.family, plan.memory_latency, plan.patchable)
+    for group, stage in zip(group_layers(network), plan.stages, strict=True):
+        if stage.kind == "dot":
+            ways = _dots(network, group, stage.name, stage.layers, stage.width, stage.units, stage.dsp, *shared)
+        elif stage.kind == "pool":
+            ways = _pools(network, group, stage.name, stage.layers, stage.width, *shared)
+        else:
+            ways = [o for o in _options(network, group, stage.name, *shared, chip) if o.stage.width == stage.width]
+        cost = min(ways, key=lambda option: abs(option.stage.out_width - stage.out_width)).cost
+        total = Cost(0, total.lut4 + cost.lut4, total.ebr + cost.ebr, total.dsp + cost.dsp)
+    return {"lut4": total.lut4, "ebr": total.ebr, "dsp": total.dsp}

@@ -14,8 +14,11 @@ GRID = np.geomspace(1.1, 0.04, 48)
 ZOOMS = (*(1 + width * np.linspace(-1, 1, 10) for width in (0.06, 0.013, 0.003)), np.ones(1))
 """Scales that are tried then, each time around the best so far, beside the refit to the rounded weights."""
 
-FINALISTS = 3
-"""Patterns of a search that are refined: the best on half the grid."""
+REFIT = (np.ones(1),)
+"""Zooms while patterns are compared: the best of the grid, refitted once."""
+
+SAMPLE, FINALISTS = 64, 3
+"""A search ranks patterns by so many rows, then so many of the best by all rows."""
 
 MANY_LEVELS = 1024
 """Formats with more levels take the scale that just reaches the greatest weight: nothing is gained by clipping."""
@@ -46,11 +49,10 @@ def fit(format, real, choice):
         raise ValueError("weights must be finite, but there is NaN or infinity among them")
     rows = _Rows(real.reshape(len(real), -1) if choice.scale == "channel" else real.reshape(1, -1))
     if format is None:
-        rough = sorted(candidates(choice), key=lambda candidate: _fit_rows(rows, candidate, choice, ())[0])
-        fitted = [(*_fit_rows(rows, candidate, choice, ZOOMS), candidate) for candidate in rough[:FINALISTS]]
-        _, scales, format = min(fitted, key=lambda found: found[0])
-    else:
-        _, scales = _fit_rows(rows, format, choice, ZOOMS)
+        sample = range(0, len(rows.sorted), -(-len(rows.sorted) // SAMPLE))
+        ranked = sorted(candidates(choice), key=lambda each: _fit_rows(rows, each, choice, REFIT, sample)[0])
+        format = min(ranked[:FINALISTS], key=lambda each: _fit_rows(rows, each, choice, REFIT)[0])
+    _, scales = _fit_rows(rows, format, choice, ZOOMS)
     shape = (-1,) + (1,) * (real.ndim - 1)
     codes = format.quantise(real, scales[0] if len(scales) == 1 else scales.reshape(shape), choice.rounding)
     scale = (format.unit,) if choice.scale == "one" else tuple(Fraction(float(s)) for s in scales)
@@ -84,39 +86,48 @@ class _Rows:
         self.sums = np.concatenate([zero, np.cumsum(self.sorted, axis=1)], axis=1)
         self.squares = np.square(rows).sum(axis=1)
 
-    def moments(self, row, boundaries, integers, scales):
+    def moments(self, row, stairs, scales):
         """Σ weight·integer and Σ integer² of one row, for each scale."""
-        places = np.searchsorted(self.sorted[row], np.multiply.outer(scales, boundaries))
-        steps, square_steps = np.diff(integers), np.diff(np.square(integers))
+        places = self.sorted[row].searchsorted(np.multiply.outer(scales, stairs.boundaries))
         sums, count = self.sums[row], self.sorted.shape[1]
-        cross = integers[-1] * sums[-1] - sums[places] @ steps
-        norm = float(integers[-1]) ** 2 * count - places @ square_steps
+        cross = stairs.last * sums[-1] - sums[places] @ stairs.rises
+        norm = stairs.last**2 * count - places @ stairs.square_rises
         return cross, norm
 
 
-def _fit_rows(rows, format, choice, zooms):
-    """(squared error, float64 scales): scales that leave the least squared error."""
-    boundaries, integers = format.steps(choice.rounding)
+class _Stairs:
+    """A format's rounding as a staircase: where it rises, by how much, and what it ends at."""
+
+    def __init__(self, format, rounding):
+        self.boundaries, integers = format.steps(rounding)
+        self.rises = np.diff(integers).astype(np.float64)
+        self.square_rises = np.diff(np.square(integers)).astype(np.float64)
+        self.last = float(integers[-1])
+
+
+def _fit_rows(rows, format, choice, zooms, sample=None):
+    """(squared error, float64 scales): scales that leave the least squared error, of some rows or (None) of all."""
+    stairs, unit = _Stairs(format, choice.rounding), float(format.unit)
     if choice.scale == "one":
-        scale = float(format.unit)
-        cross, norm = rows.moments(0, boundaries, integers, np.array([scale]))
-        return float(rows.squares[0] - 2 * scale * cross[0] + scale * scale * norm[0]), np.array([scale])
+        cross, norm = rows.moments(0, stairs, np.array([unit]))
+        return float(rows.squares[0] - 2 * unit * cross[0] + unit * unit * norm[0]), np.array([unit])
     reach = np.maximum(rows.sorted[:, -1] / max(format.high, 1), rows.sorted[:, 0] / format.low)
-    if len(integers) > MANY_LEVELS:
-        return 0.0, np.where(reach > 0, reach, float(format.unit))
-    error, scales = 0.0, np.full(len(reach), float(format.unit))
-    for row in np.flatnonzero(reach > 0):
-        scales[row], left = _best_scale(rows, row, boundaries, integers, reach[row], zooms)
-        error += left
+    if len(stairs.boundaries) >= MANY_LEVELS:
+        return 0.0, np.where(reach > 0, reach, unit)
+    error, scales = 0.0, np.full(len(reach), unit)
+    for row in range(len(reach)) if sample is None else sample:
+        if reach[row] > 0:
+            scales[row], left = _best_scale(rows, row, stairs, reach[row], zooms)
+            error += left
     return error, scales
 
 
-def _best_scale(rows, row, boundaries, integers, top, zooms):
+def _best_scale(rows, row, stairs, top, zooms):
     """(scale, squared error) of one row: the best of the grid, of its zooms and of refits to the rounded weights."""
-    scales = top * (GRID if zooms else GRID[::2])
+    scales = top * GRID
     found, least = top, np.inf
     for zoom in (*zooms, None):
-        cross, norm = rows.moments(row, boundaries, integers, scales)
+        cross, norm = rows.moments(row, stairs, scales)
         left = rows.squares[row] - 2 * scales * cross + scales * scales * norm
         best = int(np.argmin(left))
         if left[best] < least:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lutloom import cli, demo
+from lutloom.board import load_board
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,6 +63,14 @@ def test_every_link_leads_somewhere(path):
 def test_python_compiles(path):
     for code in blocks(path, "python"):
         compile(code, str(path), "exec")
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_board_files_of_the_docs(number, tmp_path):
+    boards = blocks(ROOT / "docs" / "own-board.md", "python")
+    assert len(boards) == 2
+    (tmp_path / "my_board.py").write_text(boards[number])
+    assert "pin_clk" in load_board(tmp_path / "my_board.py").constraints()
 
 
 def test_scripts_are_there():

@@ -11,7 +11,7 @@ import onnx
 
 from lutloom.errors import ModelError
 from lutloom.frontend import onnx_closing, onnx_elementwise, onnx_file, onnx_layers, onnx_quant
-from lutloom.frontend.onnx_layout import Relayout, guess_layout
+from lutloom.frontend.onnx_layout import MOST_VALUES, Relayout, guess_layout, too_large
 from lutloom.frontend.onnx_op import Op
 from lutloom.frontend.onnx_values import Const, Tensor, fold, infer_shape, map_index
 from lutloom.graph import Graph, Node
@@ -19,7 +19,6 @@ from lutloom.graph import Graph, Node
 OPERATORS = {
     **onnx_layers.OPERATORS, **onnx_elementwise.OPERATORS, **onnx_closing.OPERATORS, **onnx_quant.OPERATORS,
 }
-MOST_VALUES = 1 << 24
 
 
 def load(path):
@@ -78,7 +77,7 @@ class Reader:
                                  f"{position}; only the batch may be open, so export the model with a fixed input size")
         self.batch = max(dims[0].dim_value, 1)
         own = tuple(dim.dim_value for dim in dims[1:])
-        if np.prod([float(size) for size in own]) > MOST_VALUES:
+        if too_large(own):
             raise ModelError(f"input {self.input!r} of shape {own} has more than {MOST_VALUES} values; use a smaller "
                              "one")
         self.layout, shape = layout or guess_layout(self.input, own)
@@ -151,8 +150,6 @@ class Reader:
             output += "'"
         same = shape is None
         shape = self.shapes[tensor.value] if same else tuple(int(size) for size in shape)
-        if np.prod([float(size) for size in shape]) > MOST_VALUES:
-            raise op.error(f"makes a tensor of shape {shape}, of more than {MOST_VALUES} values; use a smaller model")
         name = self.reserve(f"{op.name}_{part}") if part else op.name
         self.nodes.append(Node(kind, name, (tensor.value,), output, params or {}))
         self.shapes[output] = shape
@@ -169,7 +166,7 @@ class Reader:
         own = infer_shape(op, self.batch)
         if own is None and first is not None and op.domain in onnx_file.QONNX_DOMAINS:
             own = (self.batch, *first.shape)
-        if own is None or len(own) not in (2, 3, 4) or 0 in own or np.prod([float(n) for n in own]) > MOST_VALUES:
+        if own is None or len(own) not in (2, 3, 4) or 0 in own or too_large(own):
             return None
         _, *own = own
         shape = (*((1,) * (3 - len(own))), *own[1:], own[0]) if len(own) > 1 else tuple(own)

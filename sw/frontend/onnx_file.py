@@ -35,29 +35,44 @@ def read(path):
         raise ModelError(f"model {path.name!r} is empty; export or copy it again")
     try:
         model = onnx.load_model_from_string(data)
+        _check_text(model)
     except (DecodeError, ValueError):
         raise ModelError(f"model {path.name!r} is not a whole ONNX file; export or copy it again") from None
     if not model.ir_version or not model.graph.node:
         raise ModelError(f"model {path.name!r} is not an ONNX model with operators in it; export or copy it again")
+    for item in (*model.opset_import, *model.graph.node):
+        item.domain = "" if item.domain == "ai.onnx" else item.domain
     _check_opset(path.name, model)
     _check_tensors(path, model)
-    external_data_helper.load_external_data_for_model(model, str(path.parent))
     known = {entry.domain for entry in model.opset_import}
     model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in QONNX_DOMAINS if domain not in known)
     del model.graph.value_info[:]  # shapes are inferred here; what a file says of them may be stale
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.SetInParent()  # the checker wants one; a missing input shape is refused later
     try:
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
         checker.check_model(model)
         return inliner.inline_local_functions(model) if model.functions else model
-    except (checker.ValidationError, RuntimeError, ValueError) as error:
+    except (checker.ValidationError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"model {path.name!r} breaks a rule of ONNX ({reason}); export it again") from None
 
 
+def _check_text(message):
+    """ValueError where a string in a protobuf message is not text, which parsing lets through."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _check_text(part)
+        elif field.type == field.TYPE_STRING:
+            for part in [value] if isinstance(value, str | bytes) else value:
+                if not isinstance(part, str):
+                    raise ValueError("a string is not UTF-8")
+
+
 def opset(model):
     """The version of the standard operators that a model uses."""
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return next((entry.version for entry in model.opset_import if not entry.domain), 0)
 
 
 def _check_opset(name, model):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lutloom.frontend.onnx_layout import map_shape, per_channel
-from lutloom.frontend.onnx_values import Tensor, map_index, weights
+from lutloom.frontend.onnx_layout import map_shape, new_index, per_channel
+from lutloom.frontend.onnx_values import Tensor, weights
 
 
 def conv(op):
@@ -57,7 +57,7 @@ def _bias(op, position, outputs):
 
 def _map(op, kind, tensor, params, shape):
     """Emit an operator that makes a map, seen as NCHW, or as NCL where its input was."""
-    index = map_index(shape)
+    index = new_index(op, shape).transpose(2, 0, 1)
     return op.reader.emit(op, kind, tensor, params, shape=shape,
                           index=index if len(tensor.shape) == 3 else index.reshape(shape[2], shape[1]))
 
@@ -76,7 +76,7 @@ def _dense(op, tensor, given, arrange, bias, part=""):
     weight, quant = weights(op, given, columns)
     params = {"weight": weight, "bias": bias, "weight_quant": quant}
     return reader.emit(op, "dense", reader.flat(tensor), params, shape=(weight.shape[0],),
-                       index=np.arange(weight.shape[0]), part=part)
+                       index=new_index(op, weight.shape[:1]), part=part)
 
 
 def _matrix(op, position, what="weights"):
@@ -108,7 +108,7 @@ def matmul(op):
               "weight_quant": quant}
     size = (*shape[:2], outputs)
     return op.reader.emit(op, "conv", tensor, params, shape=size,
-                          index=np.arange(np.prod(size)).reshape(*lead, outputs))
+                          index=new_index(op, size).reshape(*lead, outputs))
 
 
 def gemm(op):

@@ -1,9 +1,13 @@
 """Which map a tensor shows: layouts of inputs, of maps, and of constants that meet a tensor element by element."""
 
+import math
+
 import numpy as np
 
 from lutloom.errors import ModelError
 from lutloom.frontend.onnx_values import map_index
+
+MOST_VALUES = 1 << 24
 
 
 class Relayout(Exception):
@@ -12,6 +16,19 @@ class Relayout(Exception):
     def __init__(self, layout):
         super().__init__(layout)
         self.layout = layout
+
+
+def too_large(shape):
+    """Whether a tensor of this shape has more values than the front end takes."""
+    return math.prod(int(size) for size in shape) > MOST_VALUES
+
+
+def new_index(op, shape):
+    """Places of a new value in their order, in its shape; ModelError where they are too many to hold."""
+    if too_large(shape):
+        raise op.error(f"makes a tensor of shape {tuple(shape)}, of more than {MOST_VALUES} values; use a smaller "
+                       "model")
+    return np.arange(math.prod(shape)).reshape(shape)
 
 
 def map_shape(op, tensor):

@@ -23,7 +23,7 @@ class Op:
         self.node = node
         self.inputs = inputs
         self.type = node.op_type
-        self.domain = "" if node.domain == "ai.onnx" else node.domain
+        self.domain = node.domain
         self.opset = reader.opset
         self._attributes = {attribute.name: attribute for attribute in node.attribute}
 

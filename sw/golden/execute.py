@@ -1,5 +1,7 @@
 """Running a network in numpy: exact, and fast enough for whole test sets."""
 
+from math import prod
+
 import numpy as np
 
 from lutloom.errors import DataError
@@ -93,7 +95,7 @@ def _prepare(layer, tensor):
             rest = layer.kernel, layer.stride, layer.pads, layer.factors, layer.pad_code, dtype
             return lambda codes: sum_pool(_values(codes, tensor, dtype), *rest)
         case Flatten():
-            return lambda codes: codes.reshape(len(codes), -1)
+            return lambda codes: codes.reshape(len(codes), prod(tensor.shape))
         case Thresholds():
             table = threshold_table(layer.values, layer.falling, layer.base, tensor.low, tensor.high)
             if table is None:

@@ -13,7 +13,7 @@ from lutloom.passes.grids import can_pad, code_grid
 from lutloom.passes.ranges import Histogram, find_range
 from lutloom.passes.rewire import CLOSINGS, LINEAR, POOLS, inserted, is_padded, only_reader, without
 
-MOST_VALUES = 1 << 26
+MOST_VALUES = 1 << 25
 """So many numbers of one value are looked at, at most; of larger data the first frames are."""
 
 INPUT_BITS = 8

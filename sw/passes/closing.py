@@ -57,6 +57,8 @@ def _logits(lowering, value):
     if all((shift - shifts[0]).denominator == 1 for shift in shifts):
         zero = floor(shifts[0]) - shifts[0]
     whole = [round(shift + zero) for shift in shifts]
+    if any(number != shift + zero for number, shift in zip(whole, shifts, strict=True)):
+        lowering.notes["output"] = "biases rounded to whole accumulator units"
     name = lowering.name(f"{value.tensor}.offset")
     layer = Offset(name, value.tensor, name, np.array(whole, np.int64))
     return lowering.add(layer, scale=scale, zero_point=zero)
@@ -78,6 +80,7 @@ def _common_scale(lowering, value):
     fraction = [round(step.offset / scale * (1 << shift)) for step in linear]
     least = min(pair[0] for pair in ends)
     low = max(format.code_low, ceil(least / scale)) if any(len(chain) == 2 for chain in chains) else format.code_low
+    lowering.notes["output"] = f"channels brought to one scale in {OUTPUT_BITS} bits"
     name, channels = lowering.name(f"{value.tensor}.scale"), len(chains)
     layer = Multiply(name, value.tensor, name, np.array(multiplier, np.int64), np.full(channels, shift, np.int64),
                      np.zeros(channels, np.int64), np.array(fraction, np.int64), 0, low, format.code_high)

@@ -43,11 +43,11 @@ def lower(graph, options):
 
 
 class Lowering:
-    """Tensors and layers made so far, and what each value of the graph is."""
+    """Tensors and layers made so far, what each value of the graph is, and notes for the network's ``info``."""
 
     def __init__(self, graph, options):
         self.graph, self.options = graph, options
-        self.tensors, self.layers, self.values, self.codes_of = {}, [], {}, {}
+        self.tensors, self.layers, self.values, self.codes_of, self.notes = {}, [], {}, {}, {}
 
     def run(self):
         """Every node in order, then the output."""
@@ -263,7 +263,8 @@ class Lowering:
         """What was made, as a Network."""
         graph = self.graph
         return Network(graph.name, self.tensors, tuple(self.layers), graph.input, output, tuple(graph.input_shape),
-                       graph.input_layout, tuple(graph.output_shape), closing, self.options.info)
+                       graph.input_layout, tuple(graph.output_shape), closing,
+                       {**self.options.info, **self.notes})
 
 
 def _window(params):

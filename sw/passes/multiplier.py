@@ -68,6 +68,8 @@ def multiply_directly(chains, grid, low, high):
     multiplier, shift = multipliers_of(slopes, shift)
     if any(Fraction(m, 1 << shift) != slope for m, slope in zip(multiplier, slopes, strict=True)):
         return None
+    if max(map(abs, multiplier)) >= 1 << MULTIPLIER_BITS - 1:
+        return None
     fractions, zero = [], int(grid.zero)
     for m, chain in zip(multiplier, chains, strict=True):
         _, offset, mode, bounds = parts[chain]
@@ -148,7 +150,7 @@ def multiply_for(chains, grid, values, falling, base, low, high):
     slopes = [known[chain] for chain in chains]
     multiplier, shift = multipliers_of(slopes, shift_for(slopes))
     m = np.array(multiplier, np.int64)
-    if max(abs(low), abs(high)) * max(1, int(np.abs(m).max())) >= 1 << 60:
+    if int(np.abs(m).max()) >= 1 << MULTIPLIER_BITS - 1 or max(abs(low), abs(high)) >= 1 << 42:
         return None
     # ascending levels in both directions: level t is reached by the accumulators ``reach``, not by ``miss``
     ordered = np.where(falling[:, None], values[:, ::-1], values)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 8192
+SAMPLE = 1 << 22
 PERCENTILE = 99.9
 """Method percentile leaves out (100 - this) / 2 per cent at either side, all of it above for unsigned values."""
 
 CLIPS = np.linspace(0.05, 1.0, 96)
 """Shares of the range that least squared error tries as the new end."""
 
-PREFERENCE = 0.99
+PREFERENCE = 0.95
 """A zero point is taken only where it leaves less than this share of the signed grid's error."""
 
 
@@ -38,12 +39,15 @@ class Histogram:
         Of the bins that are not empty; zero, where it occurs often, is a bin of its own.
     low, high : float
         The least and the greatest value.
+    sample : array
+        Values to take quantiles of.
     """
 
     centres: np.ndarray
     counts: np.ndarray
     low: float
     high: float
+    sample: np.ndarray
 
     @classmethod
     def of(cls, values):
@@ -51,7 +55,7 @@ class Histogram:
         values = np.asarray(values).ravel()
         low, high = float(values.min()), float(values.max())
         if low == high:
-            return cls(np.array([low]), np.array([float(values.size)]), low, high)
+            return cls(np.array([low]), np.array([float(values.size)]), low, high, values[:1])
         zeros = np.count_nonzero(values == 0)
         counts, edges = np.histogram(values, bins=BINS, range=(low, high))
         counts = counts.astype(np.float64)
@@ -60,20 +64,13 @@ class Histogram:
         centres = (edges[1:] + edges[:-1]) / 2
         some = counts > 0
         centres, counts = np.append(centres[some], 0.0), np.append(counts[some], float(zeros))
-        return cls(centres, counts, low, high)
+        return cls(centres, counts, low, high, values[::-(-values.size // SAMPLE)])
 
     def error(self, scales, zero_points, low, high):
         """Squared error of grids: arrays of scales and zero points of one shape, codes low..high."""
         scales, zeros = np.asarray(scales, np.float64)[..., None], np.asarray(zero_points, np.float64)[..., None]
         codes = np.clip(np.floor(self.centres / scales + zeros + 0.5), low, high)
         return np.square((codes - zeros) * scales - self.centres) @ self.counts
-
-    def quantile(self, share):
-        """The value that so great a share of the values does not exceed."""
-        order = np.argsort(self.centres)
-        total = np.cumsum(self.counts[order])
-        index = min(int(np.searchsorted(total, share * total[-1])), len(order) - 1)
-        return float(np.clip(self.centres[order][index], self.low, self.high))
 
 
 def find_range(histogram, bits, method, may_shift=True):
@@ -95,7 +92,7 @@ def find_range(histogram, bits, method, may_shift=True):
     low, high = histogram.low, histogram.high
     if method == "percentile":
         tail = (1 - PERCENTILE / 100) / (1 if low >= 0 else 2)
-        low, high = min(0.0, histogram.quantile(tail)) if low < 0 else low, histogram.quantile(1 - tail)
+        low, high = (float(end) for end in np.quantile(histogram.sample, (tail if low < 0 else 0, 1 - tail)))
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high:
         return Range(1.0, 0, False)
@@ -136,6 +133,7 @@ def _asymmetric(histogram, low, high, steps, method):
     lows, highs = low * np.linspace(0.0, 1.0, 21), high * np.linspace(0.05, 1.0, 20)
     for _ in range(3):
         ends = np.stack(np.meshgrid(lows, highs, indexing="ij"), axis=-1).reshape(-1, 2)
+        ends = ends[ends[:, 1] - ends[:, 0] > 1e-3 * (high - low)]
         scales = (ends[:, 1] - ends[:, 0]) / steps
         zeros = np.clip(np.floor(-ends[:, 0] / scales + 0.5), 0, steps)
         errors = np.concatenate([histogram.error(*part, 0, steps)

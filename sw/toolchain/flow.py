@@ -118,18 +118,18 @@ def implement(folder, *, core_verilog, specs, images, board, clock_mhz, shell_ve
     started = time.monotonic()
     suffix = Path(facts["text"]).suffix
     memory_map = MemoryMap.from_json((entry / MAP).read_text())
-    with gzip.open(entry / "placed.gz", "rt", encoding="utf-8", newline="\n") as file:
-        text = exchange(file.read(), memory_map, images)
+    text = exchange(read_text(entry / "placed.gz"), memory_map, images)
     (folder / f"{name}{suffix}").write_text(text)
     seconds["contents"] = time.monotonic() - started
 
     tell("packing the bitstream")
     bitstream = f"{name}{pack.SUFFIX[family]}"
-    done = pack.pack(folder, f"{name}{suffix}", bitstream, family, toolchain=toolchain, log_dir=log_dir,
-                     idcode=board.chip.idcode)
+    done = pack.pack(folder, f"{name}{suffix}", bitstream, family, toolchain=toolchain, log_dir=log_dir)
     seconds["pack"] = done.seconds
     shutil.copyfile(entry / MAP, folder / MAP)
-    kept = _compress(folder / f"{name}{suffix}", text)
+    kept = folder / f"{name}{suffix}.gz"
+    _write_text(kept, text)
+    (folder / f"{name}{suffix}").unlink()
     return Implementation(
         bitstream=folder / bitstream, text=kept, memory_map=folder / MAP, fmax_mhz=facts["fmax_mhz"],
         resources=facts["resources"], seconds={step: round(spent, 2) for step, spent in seconds.items()},
@@ -147,12 +147,9 @@ def _packer(family):
     return "icepack" if family == "ice40" else "ecppack"
 
 
-def _compress(path, text):
-    """Replace a text file by its gzip, which holds no time: the same text gives the same file."""
-    target = path.with_name(path.name + ".gz")
-    target.write_bytes(gzip.compress(text.encode(), compresslevel=4, mtime=0))
-    path.unlink()
-    return target
+def _write_text(path, text):
+    """The same text gives the same file: no time in it."""
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=4, mtime=0))
 
 
 def _place(entry, sources, top, board, clock_mhz, planned, dsp, seed, toolchain, log_dir, tell, layout):
@@ -178,8 +175,7 @@ def _place(entry, sources, top, board, clock_mhz, planned, dsp, seed, toolchain,
     resources = {
         name: {"used": used[name], "available": available} for name, available in board.chip.available().items()
     }
-    kept = _compress(entry / "kept", text)
-    kept.rename(entry / "placed.gz")
+    _write_text(entry / "placed.gz", text)
     facts = {
         "text": placement.text, "fmax_mhz": placement.fmax_mhz, "resources": resources, "netlist": netlist.counts,
         "seconds": {"synthesis": netlist.run.seconds, "place": placement.run.seconds},

@@ -5,7 +5,7 @@ from lutloom.toolchain import tools
 SUFFIX = {"ice40": ".bin", "ecp5": ".bit"}
 
 
-def pack(folder, text, bitstream, family, *, toolchain="yowasp", log_dir=None, idcode=None):
+def pack(folder, text, bitstream, family, *, toolchain="yowasp", log_dir=None):
     """Pack a design.
 
     Parameters
@@ -18,8 +18,6 @@ def pack(folder, text, bitstream, family, *, toolchain="yowasp", log_dir=None, i
     toolchain : "yowasp" or "native"
     log_dir : Path
         Where ``pack.log`` goes; the folder by default.
-    idcode : int or None
-        Of a chip that has the die of another (ECP5).
 
     Returns
     -------
@@ -29,7 +27,5 @@ def pack(folder, text, bitstream, family, *, toolchain="yowasp", log_dir=None, i
         name, arguments = "icepack", [text, bitstream]
     else:
         name, arguments = "ecppack", ["--compress", "--input", text, "--bit", bitstream]
-        if idcode is not None:
-            arguments += ["--idcode", hex(idcode)]
     tool = tools.find(name, toolchain)
     return tools.run(tool, arguments, folder=folder, log=(log_dir or folder) / "pack.log", what="packing")

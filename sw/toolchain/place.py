@@ -54,7 +54,7 @@ def options(board, clock_mhz, seed, luts=0):
 
 
 def place_and_route(folder, netlist, board, clock_mhz, *, seed=1, luts=0, toolchain="yowasp", log_dir=None,
-                    progress=None, clock_net="core_clk"):
+                    progress=None):
     """A netlist onto the chip of a board.
 
     Parameters
@@ -73,8 +73,6 @@ def place_and_route(folder, netlist, board, clock_mhz, *, seed=1, luts=0, toolch
     log_dir : Path
         Where ``place.log`` goes; the folder by default.
     progress : callable(text) or None
-    clock_net : str
-        Part of the name of the core's clock.
 
     Returns
     -------
@@ -91,7 +89,7 @@ def place_and_route(folder, netlist, board, clock_mhz, *, seed=1, luts=0, toolch
     run = tools.run(tool, arguments, folder=folder, log=log, progress=progress, phases=_PHASES, what="place and route")
     try:
         report = json.loads((folder / "placed.json").read_text())
-        fmax = core_fmax(report["fmax"], clock_net)
+        fmax = core_fmax(report["fmax"], clock_mhz)
         sites = {name: report["utilization"].get(site, {}) for name, site in _SITES[family].items()}
     except (OSError, ValueError, KeyError) as error:
         raise ToolError(f"the report of place and route cannot be read ({error}; log: {log})") from error
@@ -99,7 +97,8 @@ def place_and_route(folder, netlist, board, clock_mhz, *, seed=1, luts=0, toolch
     return Placement(text, fmax, used, {name: count.get("available", 0) for name, count in sites.items()}, run)
 
 
-def core_fmax(clocks, clock_net):
-    """Frequency that the core's clock reaches, of nextpnr's ``fmax``; the lowest of all where no name tells."""
-    named = [clock["achieved"] for name, clock in clocks.items() if clock_net in name]
-    return round(min(named or [clock["achieved"] for clock in clocks.values()]), 2)
+def core_fmax(clocks, clock_mhz):
+    """Frequency that the core's clock reaches, of nextpnr's ``fmax``: of the clocks with the constraint that was aimed
+    at (the PLL's output has it by derivation), or of all where none has, the lowest."""
+    aimed = [clock["achieved"] for clock in clocks.values() if abs(clock["constraint"] / float(clock_mhz) - 1) < 0.01]
+    return round(min(aimed or [clock["achieved"] for clock in clocks.values()]), 2)

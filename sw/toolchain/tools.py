@@ -138,7 +138,7 @@ def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None):
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     shown = [Path(tool.name).name, *map(str, arguments)]
-    tail = []
+    tail, told = [], None
     with open(log, "w", encoding="utf-8") as file:
         file.write(f"$ {shlex.join(shown)}\n# {tool.version}\n")
         try:
@@ -159,7 +159,9 @@ def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None):
                     for pattern, text in phases:
                         match = re.search(pattern, line)
                         if match:
-                            progress(match.expand(text))
+                            if match.expand(text) != told:
+                                told = match.expand(text)
+                                progress(told)
                             break
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,7 +1,7 @@
 """One bench loop for units in Amaranth's simulator: it drives and watches every port from one coroutine."""
 
 import numpy as np
-from amaranth.hdl import Value
+from amaranth.hdl import Module, Signal, Value
 from amaranth.sim import Simulator
 
 
@@ -12,7 +12,7 @@ def packed(codes, bits):
     return [sum((int(code) & mask) << place * bits for place, code in enumerate(row)) for row in rows]
 
 
-def play(unit, drive, watch, platform=None):
+def play(unit, drive, watch):
     """Drive input ports and watch output ports, cycle by cycle.
 
     Parameters
@@ -40,7 +40,10 @@ def play(unit, drive, watch, platform=None):
                 words.append(ctx.get(port))
             await ctx.tick()
 
-    simulator = Simulator(unit)
+    top = Module()
+    top.submodules.unit = unit
+    top.d.sync += Signal().eq(0)  # there is a clock, also around a unit without registers
+    simulator = Simulator(top)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()

@@ -1,7 +1,10 @@
 """The choice of a unit, and its Verilog."""
 
+from pathlib import Path
+
 import pytest
 from amaranth.back import verilog
+from amaranth.hdl import Fragment
 
 from lutloom.formats import Format
 from lutloom.hw.bipolar import BipolarDot
@@ -33,6 +36,7 @@ CHOICES = [
 @pytest.mark.parametrize("x,w,masked,dsp,kind", CHOICES)
 def test_choice(x, w, masked, dsp, kind):
     unit = dot_for(Format.parse(x), WeightFormat.parse(w), 5, masked=masked, dsp=dsp)
+    Fragment.get(unit, None)
     assert type(unit) is kind
     assert (unit.lanes, str(unit.x_format), str(unit.w_format), unit.masked) == (5, x, w, masked)
     assert unit.o.shape() == unit.acc_shape
@@ -46,11 +50,11 @@ def test_masked_needs_bipolar():
 @pytest.mark.parametrize("family", ["generic", "ice40", "ecp5"])
 def test_verilog(family):
     with yosys_for_amaranth():
-        for x, w, masked, dsp, _ in CHOICES[::3]:
+        for x, w, masked, dsp, _ in (CHOICES[1], CHOICES[4], CHOICES[7]):
             unit = dot_for(Format.parse(x), WeightFormat.parse(w), 4, masked=masked, dsp=dsp)
             text = verilog.convert(unit, name="lutloom_dot", platform=Target(family), emit_src=False)
             assert "module lutloom_dot(" in text
-            assert "/work" not in text and ".py" not in text
+            assert str(Path(__file__).parents[2]) not in text and ".py" not in text
 
 
 def test_base_is_abstract():

@@ -10,7 +10,7 @@ PATTERNS = ["X0.X", "X0.0XX", "X0.X00X", "XX.X", "XX.0", "X0.XXXX", "X0.X0000X"]
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("x", ["uint:4", "int:3", "uint:1"])
-@pytest.mark.parametrize("lanes", [1, 2, 3, 8])
+@pytest.mark.parametrize("lanes", [1, 3])
 def test_formats(lanes, x, pattern):
     assert wrong(make(MaskDot, lanes, x, f"bitmask:{pattern}"), count=20) == []
 

@@ -10,9 +10,9 @@ import pytest
 from lutloom.formats import Format
 from lutloom.sim.stream import StreamLayout
 
-# What can go wrong; rom/fault.hex holds the place in this list, so that one compiled model serves all of them.
-FAULTS = ["", "dropped beat", "doubled beat", "extra beat", "swapped values", "wrong last", "stuck ready", "stuck valid",
-          "valid falls", "unstable data", "false error", "deaf error", "clear ignored", "unused bits"]
+# What can go wrong; rom/fault.hex holds the place in this list, so one compiled model serves all of them.
+FAULTS = ["", "dropped beat", "doubled beat", "extra beat", "swapped values", "wrong last", "stuck ready",
+          "stuck valid", "valid falls", "unstable data", "false error", "deaf error", "clear ignored", "unused bits"]
 
 _CORE = """
 module lutloom_core(clk, rst, clear, s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast,

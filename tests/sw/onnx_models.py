@@ -28,7 +28,8 @@ def build(nodes, weights=None, shape=("N", 3, 6, 6), *, opset=13, output="y", in
     inputs = [helper.make_tensor_value_info("x", input_type, shape)]
     if also_inputs:
         inputs += [helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in tensors]
-    graph = helper.make_graph(nodes, "main", inputs, [helper.make_tensor_value_info(output, output_type, None)], tensors)
+    outputs = [helper.make_tensor_value_info(output, output_type, None)]
+    graph = helper.make_graph(nodes, "main", inputs, outputs, tensors)
     imports = [helper.make_opsetid("", opset)] + [helper.make_opsetid(domain, 1) for domain in domains]
     return helper.make_model(graph, opset_imports=imports, ir_version=8)
 
@@ -67,7 +68,8 @@ def reference(model, x):
 def same(model, folder, x=None, tolerance=1e-4):
     """Compare Graph and reference on a batch; gives the Graph."""
     graph = graph_of(model, folder)
-    x = floats(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 3, *graph.input_shape) if x is None else x
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 3
+    x = floats(batch, *graph.input_shape) if x is None else x
     expected = reference(model, x)
     got = model_layout(graph, run(graph, x))
     assert got.shape == expected.shape

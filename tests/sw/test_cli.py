@@ -40,7 +40,7 @@ def refused(capsys, *arguments):
     return err.removeprefix("lutloom: ")
 
 
-def dense_model(path, weight=None, operators=(), opset=13, shape=("N", 6), inner=None):
+def dense_model(path, weight=None, operators=(), opset=13, shape=("N", 6)):
     """A model file: input of 6, operators in front, then a dense layer fc of 6 to 3."""
     weight = np.linspace(-1, 1, 18, dtype=np.float32).reshape(3, 6) if weight is None else weight
     nodes, x = [], "input"
@@ -221,7 +221,7 @@ def test_weights_that_are_no_numbers(tmp_path, capsys, calibration, value):
 
 
 @pytest.mark.parametrize("spec, word", [
-    ("int:99", "16"), ("float8", "bitmask"), ("bitmask:Y0.0", "X"), ("conv9=int:4,*=int:4", "conv9"), ("", "int"),
+    ("int:99", "16"), ("float8", "bitmask"), ("bitmask:Y0.0", "X"), ("conv9=int:4,*=int:4", "conv9"),
 ])
 def test_bad_weight_formats(model, calibration, tmp_path, capsys, spec, word):
     assert word in refused(capsys, "quantize", model, "-o", tmp_path / "n.npz", "--weights", spec,
@@ -236,7 +236,7 @@ def test_bad_weight_formats(model, calibration, tmp_path, capsys, spec, word):
     ({"y": np.zeros(4, int)}, ["x"]),
     ({"x": np.zeros((4, 6), np.uint8), "y": np.zeros(3, int)}, ["4", "3"]),
     ({"x": np.zeros((0, 6), np.uint8), "y": np.zeros(0, int)}, ["no"]),
-    ({"x": np.full((4, 6), 1e9), "y": np.zeros(4, int)}, ["range"]),
+    ({"x": np.full((4, 6), 1e9), "y": np.zeros(4, int)}, ["0 to 255"]),
     ({"x": np.full((4, 6), np.nan), "y": np.zeros(4, int)}, ["NaN"]),
     ({"x": np.full((4, 6), "a"), "y": np.zeros(4, int)}, ["x"]),
     ({"x": np.zeros((4, 6), np.uint8), "y": np.full(4, 99)}, ["99"]),
@@ -259,12 +259,12 @@ def test_pickled_data_is_refused(model, calibration, tmp_path, capsys):
     np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], object), y=np.zeros(1, int))
     sentence = refused(capsys, "evaluate", model, "--data", tmp_path / "objects.npz", *QUANTISATION,
                        "--calibrate", calibration)
-    assert "x" in sentence
+    assert "objects.npz" in sentence
 
 
-def test_calibration_is_asked_for(model, tmp_path, capsys):
-    assert "--calibrate" in refused(capsys, "quantize", dense_model(tmp_path / "r.onnx", operators=["Relu"]), "-o",
-                                    tmp_path / "n.npz", *QUANTISATION)
+def test_calibration_is_asked_for(tmp_path, capsys):
+    model = digits.example(digits.MODEL)
+    assert "--calibrate" in refused(capsys, "quantize", model, "-o", tmp_path / "n.npz", *QUANTISATION)
 
 
 # --- bad boards, folders, tools ---------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ import io
 
 import pytest
 
+import lutloom
 from lutloom import demo
+from lutloom.errors import LutloomError
 from lutloom.simulate import SimulationResult
 
 
@@ -30,14 +32,36 @@ def test_summary(report, tmp_path):
         assert words in text
 
 
-def test_steps_leave_a_line_each():
-    stream = io.StringIO()
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_steps_leave_a_line_each(stream):
     steps = demo.Steps(stream)
     steps("synthesis")
-    steps("place and route")
+    steps("place and route: placing")
+    steps("place and route: routing")
     steps("simulate", 1, 10)
     steps("simulate", 10, 10)
     steps.close()
-    lines = stream.getvalue().splitlines()
-    assert [line.split("  (")[0].strip() for line in lines] == ["synthesis", "place and route", "simulate"]
-    assert all(line.endswith(" s)") for line in lines)
+    lines = [line.split("\r\x1b[K")[-1] for line in stream.getvalue().strip("\n").split("\n")]
+    assert [line.split(" ...")[0] for line in lines] == ["  synthesis", "  place and route", "  simulate"]
+    assert all(line.endswith(" s") for line in lines)
+
+
+def test_a_table_that_disagrees_is_an_error(report, tmp_path, monkeypatch):
+    for name in ("rtl", "rom"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "digits.bin").write_bytes(bytes(1000))
+    monkeypatch.setattr("lutloom.data.load_for", lambda *_: [0] * 10)
+    monkeypatch.setattr(lutloom, "build", lambda *_, **__: report)
+    monkeypatch.setattr(lutloom, "simulate", lambda *_, **__: SimulationResult(10, 1, 1, 1, 1, "frame 3"))
+    with pytest.raises(LutloomError, match="1 of 10 frames differ from the golden model; frame 3"):
+        demo.demo(tmp_path, frames=10, stream=io.StringIO())
+    monkeypatch.setattr(lutloom, "simulate", lambda *_, **__: SimulationResult(9, 0, 1, 1, 1, None))
+    with pytest.raises(LutloomError, match="only 9 of 10 frames ran"):
+        demo.demo(tmp_path, frames=10, stream=io.StringIO())

@@ -6,7 +6,22 @@ import pytest
 from lutloom.golden.multiply import doubling_high_multiply, multiply, rounding_divide_by_pot
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
-CORNERS = [0, 1, -1, 2, -2, 3, -3, (1 << 30) - 1, 1 << 30, (1 << 30) + 1, -(1 << 30), -(1 << 30) - 1, *INT32, INT32[1] - 1]
+CORNERS = [
+    0,
+    1,
+    -1,
+    2,
+    -2,
+    3,
+    -3,
+    (1 << 30) - 1,
+    1 << 30,
+    (1 << 30) + 1,
+    -(1 << 30),
+    -(1 << 30) - 1,
+    *INT32,
+    INT32[1] - 1,
+]
 
 
 def c_division(a, b):
@@ -68,7 +83,9 @@ def test_tflm_rounding():
     multiplier = np.array([1 << 30, INT32[1], (1 << 30) + 1, *rng.integers(1 << 30, 1 << 31, 5)])
     offset = rng.integers(-1000, 1000, 8)
     room = (1 << np.minimum(shift, 31)) - 2000
-    acc = np.concatenate([rng.integers(-room, room, (200, 8)), room[None], -room[None], -offset[None], 1 - offset[None]])
+    acc = np.concatenate(
+        [rng.integers(-room, room, (200, 8)), room[None], -room[None], -offset[None], 1 - offset[None]]
+    )
     zero = np.zeros(8, dtype=np.int64)
     for zero_point, low, high in ((-3, -128, 127), (0, *INT32)):
         got = multiply(acc, multiplier, shift, offset, zero, zero_point, low, high, "tflm")

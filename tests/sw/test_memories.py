@@ -1,6 +1,7 @@
 """The tiling of memories, and the Verilog of the tiles against the behavioural one."""
 
 import itertools
+import json
 import random
 import subprocess
 from functools import cache
@@ -14,6 +15,7 @@ from lutloom.hw.memory import MemorySpec
 from lutloom.memories import behavioural, blocks, hex_image, native, read_hex_image
 from lutloom.sim import tools as sim_tools
 from lutloom.tiles import PHYSICAL, SHAPES, Layout, cut, logical, mark, physical, to_bits, to_words
+from lutloom.toolchain import tools
 
 FAMILIES = ("ice40", "ecp5")
 MODELS = {
@@ -156,6 +158,35 @@ def bench(specs):
     lines.append('always @(negedge clk) begin cycle = cycle + 1; if (cycle == 20000) begin '
                  '$display("errors %0d", errors); $finish; end end')
     return "\n".join([*lines, "endmodule\n"])
+
+
+def test_ecp5_contents_lie_where_yosys_puts_them(tmp_path):
+    rng = random.Random(6)
+    specs = [MemorySpec(f"w{width}", "rom", width, depth) for depth, width in SHAPES["ecp5"] if width < 36]
+    (tmp_path / "rom").mkdir()
+    lines, ports, images = [], ["input clk", "input [13:0] a"], {}
+    for spec in specs:
+        images[spec.name] = [rng.getrandbits(spec.width) for _ in range(spec.depth)]
+        (tmp_path / "rom" / f"{spec.name}.hex").write_text(hex_image(images[spec.name], spec.width))
+        ports.append(f"output [{spec.width - 1}:0] {spec.name}")
+        address = f"a[{spec.addr_bits - 1}:0]"
+        lines.append(f"{spec.module} {spec.name}_i (.clk(clk), .i_addr({address}), .o_data({spec.name}));")
+    top = f"module top({', '.join(ports)});\n" + "\n".join(lines) + "\nendmodule\n"
+    (tmp_path / "top.v").write_text(behavioural(specs) + top)
+    script = "read_verilog top.v; synth_lattice -family ecp5 -top top; write_json top.json"
+    tools.run(tools.find("yosys"), ["-q", "-p", script], folder=tmp_path, log=tmp_path / "log")
+    cells = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]["cells"]
+    found = set()
+    for cell in cells.values():
+        if cell["type"] == "DP16KD":
+            rows = [int(cell["parameters"][f"INITVAL_{row:02X}"], 2) for row in range(64)]
+            words = [row >> 20 * j & 0x3FFFF for row in rows for j in range(16)]
+            found.add(tuple(half for word in words for half in (word & 511, word >> 9)))
+    for spec in specs:
+        (tile,) = cut(spec, "ecp5")
+        block = physical(tile, to_bits(images[spec.name], spec.depth, spec.width), "ecp5")
+        assert tuple(block.tolist()) in found, spec
+    assert len(found) == len(specs)
 
 
 MAIN = """

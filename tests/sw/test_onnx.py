@@ -5,6 +5,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import build, floats, graph_of, node, ops, same
 
+from lutloom.errors import ModelError
+
 
 @pytest.mark.parametrize("attributes", [
     {}, {"strides": [2, 2]}, {"pads": [1, 0, 2, 1]}, {"pads": [1, 1, 1, 1], "strides": [2, 3]}, {"dilations": [2, 1]},
@@ -64,8 +66,8 @@ def test_average_pool_that_counts_padding(tmp_path, attributes):
 
 
 def test_average_of_a_window_beyond_the_map_divides_by_the_pixels_there(tmp_path):
-    model = build([node("AveragePool", "x", "y", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, count_include_pad=1)],
-                  {}, ("N", 1, 4, 4))
+    attributes = {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1}
+    model = build([node("AveragePool", "x", "y", **attributes)], {}, ("N", 1, 4, 4))
     assert graph_of(model, tmp_path).nodes[0].params["divisor"].tolist() == [[9, 6], [6, 4]]
 
 
@@ -137,10 +139,13 @@ def test_batch_normalization_behind_flatten(tmp_path):
 ])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_affine_steps(tmp_path, op, constant, swapped):
-    if op == "Div" and swapped:
-        pytest.skip("a constant divided by a tensor is not affine")
     value = floats(1, 3, 1, 1) + 2 if constant == "channel" else np.array(constant, np.float32)
-    graph = same(build([node(op, "k x" if swapped else "x k", "y")], {"k": value}), tmp_path)
+    model = build([node(op, "k x" if swapped else "x k", "y")], {"k": value})
+    if op == "Div" and swapped:
+        with pytest.raises(ModelError, match="divides by a computed tensor"):
+            graph_of(model, tmp_path)
+        return
+    graph = same(model, tmp_path)
     assert ops(graph) == ["clip" if op in ("Min", "Max") else "affine"]
 
 
@@ -242,6 +247,14 @@ def test_weights_through_constants_are_folded(tmp_path):
 def test_unused_operators_do_not_matter(tmp_path):
     nodes = [node("Relu", "x", "y"), node("Sin", "x", "unused"), node("Dropout", "x", "d mask")]
     assert ops(same(build(nodes), tmp_path)) == ["relu"]
+
+
+def test_the_standard_domain_by_its_long_name(tmp_path):
+    nodes = [node("Shape", "x", "s"), node("Reshape", "x s", "r"), node("Relu", "r", "y", domain="ai.onnx")]
+    model = build(nodes)
+    assert ops(graph_of(model, tmp_path)) == ["relu"]
+    model.opset_import[0].domain = "ai.onnx"
+    assert ops(graph_of(model, tmp_path)) == ["relu"]
 
 
 def test_fixed_batch(tmp_path):

@@ -1,0 +1,98 @@
+"""Multiply, round, shift, clamp: both roundings, with shifts that are equal and that differ by channel."""
+
+import numpy as np
+import pytest
+from amaranth.back import verilog
+from amaranth.hdl import signed
+from bench import check_beats
+
+from lutloom.formats import Format
+from lutloom.hw.memory import Target
+from lutloom.hw.multiply import Multiply
+from lutloom.toolchain.tools import yosys_for_amaranth
+
+# rounding, range of shifts, lanes, beats, format, dsp, latency
+CASES = [
+    ("up", (8, 12), 2, 3, "uint:8", False, 1),
+    ("up", (0, 0), 1, 1, "int:4", False, 2),
+    ("up", (10, 10), 3, 1, "uint:4", True, 2),
+    ("tflm", (31, 40), 2, 3, "int:8", False, 1),
+    ("tflm", (28, 31), 2, 2, "int:8", True, 1),
+    ("tflm", (36, 36), 1, 2, "int:8", False, 2),
+    ("tflm", (33, 38), 3, 2, "int:8", True, 1),
+]
+
+
+def parameters(case, seed=1):
+    rounding, (low, high), lanes, beats, out, dsp, latency = case
+    rng = np.random.default_rng(seed)
+    size, form = (beats, lanes), Format.parse(out)
+    least, most = (1 << 30, 1 << 31) if rounding == "tflm" else (-500, 500)
+    return dict(
+        name="q", acc_shape=signed(16), lanes=lanes, multiplier=rng.integers(least, most, size),
+        shift=rng.integers(low, high + 1, size), offset=rng.integers(-3000, 3000, size),
+        fraction=rng.integers(-100, 100, size) if rounding == "up" else np.zeros(size, int),
+        zero_point=3, low=form.code_low, high=form.code_high - 1, out_format=form, rounding=rounding, dsp=dsp,
+        latency=latency,
+    )
+
+
+def beats_of(case, count=200):
+    """Accumulators of every size, so that small ones meet the roundings and large ones the clamp."""
+    _, _, lanes, beats, *_ = case
+    rng = np.random.default_rng(2)
+    acc = rng.integers(-32768, 32768, (count, lanes)) >> rng.integers(0, 12, (count, lanes))
+    acc[:2] = [[-32768], [32767]]
+    return acc, rng.integers(0, beats, count)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("gaps", [0.0, 0.4])
+def test_against_model(case, gaps):
+    assert check_beats(Multiply(**parameters(case)), *beats_of(case), gaps) == []
+
+
+@pytest.mark.parametrize("shift", [32, 33])
+def test_halves_of_both_signs(shift):
+    # A multiplier of 2**30 makes the second rounding see exact halves, below zero and above.
+    sizes = (1, 1)
+    unit = Multiply(
+        name="q", acc_shape=signed(8), lanes=1, multiplier=np.full(sizes, 1 << 30), shift=np.full(sizes, shift),
+        offset=np.zeros(sizes, int), fraction=np.zeros(sizes, int), zero_point=0, low=-128, high=127,
+        out_format=Format("int", 8), rounding="tflm",
+    )
+    assert check_beats(unit, np.arange(-128, 128)[:, None], [0] * 256) == []
+
+
+@pytest.mark.parametrize("what", ["multiplier", "shift", "offset"])
+def test_bench_notices(what):
+    changed = parameters(CASES[0])
+    changed[what] = changed[what].copy()
+    changed[what][0, 0] += 1 if what != "offset" else 40
+    unit, other = Multiply(**parameters(CASES[0])), Multiply(**changed)
+    unit.model = other.model
+    assert check_beats(unit, *beats_of(CASES[0])) != []
+
+
+def test_verilog():
+    unit, target = Multiply(**parameters(CASES[6])), Target("ecp5")
+    with yosys_for_amaranth():
+        text = verilog.convert(unit, name="lutloom_multiply", platform=target, emit_src=False)
+    assert text.count("MULT18X18D ") == 2 * 3  # three lanes, a factor of 31 bits in two pieces
+    assert list(target.specs.values()) == unit.memories
+
+
+def test_errors():
+    good = parameters(CASES[0])
+    for changes, message in [
+        (dict(rounding="down"), "rounding must be up or tflm, not 'down'"),
+        (dict(high=256), "multiply codes 0 to 256 must ascend and fit uint:8; take more bits"),
+        (dict(low=9, high=8), "multiply codes 9 to 8 must ascend"),
+        (dict(shift=np.full((3, 2), 63)), "multiply shift must be 0 to 62, not 63 to 63"),
+        (dict(shift=np.full((3, 1), 3)), r"multiply shift must be of shape \(beats, 2\), not \(3, 1\)"),
+        (dict(rounding="tflm"), "multiply fraction must be 0 with tflm rounding; take up"),
+        (dict(multiplier=np.full((3, 2), -(1 << 31))), "multiply multiplier must be above"),
+        (dict(lanes=0), "lanes must be a positive integer, not 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Multiply(**good | changes)

@@ -1,0 +1,165 @@
+import exact_graph as exact
+import numpy as np
+import pytest
+
+from lutloom.data import Data
+from lutloom.errors import BuildError, DataError, ModelError
+from lutloom.evaluate import evaluate
+from lutloom.floating import run
+from lutloom.quantize import quantize
+
+
+def model(*closing, seed=1):
+    rng = np.random.default_rng(seed)
+    return exact.chain(
+        "net",
+        (6, 6, 1),
+        exact.conv(rng, "c1", 4, 1),
+        exact.relu("r"),
+        exact.maxpool("p"),
+        ("flatten", "f", {}),
+        exact.dense(rng, "d", 5, 16),
+        *closing,
+    )
+
+
+def frames(graph, count=40, labels=True):
+    """Frames whose labels are mostly what the float model says."""
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 256, (count, 6, 6, 1)).astype(np.uint8)
+    y = run(graph, x / 255)
+    y = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0].astype(int)
+    y[::8] = (y[::8] + 1) % 5
+    return Data(x, y if labels else None, "frames")
+
+
+def test_scores_side_by_side():
+    graph = model()
+    data = frames(graph)
+    result = evaluate(graph, data=data, calibrate=data, count=32)
+    assert result["count"] == 32 and result["accuracy"]["float"] == 28 / 32
+    assert abs(result["accuracy"]["golden"] - 28 / 32) <= 2 / 32
+    confusion = np.array(result["confusion"])
+    assert confusion.shape == (5, 5) and confusion.sum() == 32
+    assert np.trace(confusion) == 32 * result["accuracy"]["golden"]
+    assert sum(row["count"] for row in result["classes"]) == 32
+    assert [row["count"] for row in result["classes"]] == confusion.sum(axis=1).tolist()
+
+
+def test_a_corrupted_network_scores_worse():
+    graph = model()
+    data = frames(graph)
+    network = quantize(graph, calibrate=data.x)
+    codes = next(layer for layer in network.layers if layer.name == "d").weights.codes
+    codes[...] = codes[[1, 2, 3, 4, 0]]
+    assert (
+        evaluate(network, data=data)["accuracy"]["golden"]
+        < evaluate(graph, data=data, calibrate=data)["accuracy"]["golden"]
+    )
+
+
+@pytest.mark.parametrize("closing", [(), (("softmax", "s", {}),), (("argmax", "a", {}),), (("topk", "t", {"k": 3}),)])
+def test_outputs(tmp_path, closing):
+    graph = model(*closing)
+    data = frames(graph)
+    network = quantize(graph, calibrate=data.x)
+    evaluate(network, graph=graph, data=data, outputs=tmp_path / "o.npz")
+    codes = network(network.encode(data.x))
+    with np.load(tmp_path / "o.npz") as kept:
+        np.testing.assert_array_equal(kept["golden"], codes)
+        assert kept["scale"] == float(network.tensors[network.output].scale)
+        np.testing.assert_allclose(kept["float"], run(graph, data.x / 255))
+        assert ("logits" in kept.files) == bool(closing)
+        if closing:
+            assert kept["logits"].shape == (40, 5)
+            np.testing.assert_array_equal(
+                kept["logits"].argmax(axis=1), codes[:, 0] if codes.shape[1] != 5 else codes.argmax(axis=1)
+            )
+    assert list(tmp_path.iterdir()) == [tmp_path / "o.npz"]
+
+
+def test_outputs_in_the_models_own_layout(tmp_path):
+    rng = np.random.default_rng(3)
+    graph = exact.chain("map", (6, 6, 2), exact.conv(rng, "c", 3, 2))
+    graph = type(graph)(
+        **{
+            **graph.__dict__,
+            "input_shape": (2, 6, 6),
+            "input_layout": "NCHW",
+            "output_shape": (3, 4, 4),
+            "output_layout": "NCHW",
+        }
+    )
+    x = rng.integers(0, 256, (4, 2, 6, 6)).astype(np.uint8)
+    evaluate(graph, data=Data(x, None, "d"), outputs=tmp_path / "o.npz", weights="int:12")
+    with np.load(tmp_path / "o.npz") as kept:
+        assert kept["golden"].shape == kept["float"].shape == (4, 3, 4, 4)
+        reals = (kept["golden"] - kept["zero_point"]) * kept["scale"]
+        assert np.abs(reals - kept["float"]).max() < 0.02
+
+
+def test_float_data_and_codes_give_the_same():
+    graph = model()
+    data = frames(graph)
+    network = quantize(graph, calibrate=data.x)
+    reals = Data((data.x / 255).astype(np.float32), data.y, "reals")
+    assert (
+        evaluate(network, graph=graph, data=data)["accuracy"] == evaluate(network, graph=graph, data=reals)["accuracy"]
+    )
+
+
+def test_simulated_equals_integer_and_floats_stay_floats():
+    graph = model()
+    data = frames(graph)
+    choices = {"data": data, "calibrate": data, "activations": 6, "weights": "int:5"}
+    golden = evaluate(graph, **choices)["accuracy"]
+    simulated = evaluate(graph, mode="simulated", **choices)["accuracy"]
+    assert simulated["simulated"] == golden["golden"] and simulated["golden"] is None
+    only_weights = evaluate(graph, mode="simulated", data=data, activations="float", weights="int:12")["accuracy"]
+    assert abs(only_weights["simulated"] - only_weights["float"]) <= 0.05
+
+
+def test_network_files_and_folders(tmp_path):
+    graph = model()
+    data = frames(graph)
+    network = quantize(graph, calibrate=data.x)
+    network.save(tmp_path / "network.npz")
+    for path in (tmp_path, tmp_path / "network.npz"):
+        accuracy = evaluate(path, data=data)["accuracy"]
+        assert accuracy["float"] is None and accuracy["golden"] > 0.5
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BuildError, match="empty' holds no network.npz; give a folder that 'lutloom build' made"):
+        evaluate(tmp_path / "empty", data=data)
+    with pytest.raises(ModelError, match="mode simulated needs the model file"):
+        evaluate(tmp_path, data=data, mode="simulated")
+
+
+def test_missing_labels():
+    graph = model()
+    with pytest.raises(DataError, match="hold no labels, which accuracy needs; add an array 'y' or 'label'"):
+        evaluate(graph, data=frames(graph, labels=False), calibrate=frames(graph))
+
+
+def test_labels_out_of_range():
+    graph = model()
+    data = frames(graph)
+    data.y[0] = 7
+    with pytest.raises(DataError, match="have labels 0 to 7, but the model knows 5 classes"):
+        evaluate(graph, data=data, calibrate=data)
+
+
+def test_outputs_need_no_labels(tmp_path):
+    graph = model()
+    result = evaluate(graph, data=frames(graph, labels=False), calibrate=frames(graph), outputs=tmp_path / "o.npz")
+    assert result == {"accuracy": {"float": None, "golden": None}, "count": 40, "confusion": None, "classes": None}
+
+
+def test_outputs_that_cannot_be_written(tmp_path):
+    graph = model()
+    with pytest.raises(DataError, match="cannot be written"):
+        evaluate(graph, data=frames(graph), calibrate=frames(graph), outputs=tmp_path / "no" / "o.npz")
+
+
+def test_mode():
+    with pytest.raises(ValueError, match="mode must be one of integer, simulated, not 'fast'"):
+        evaluate(model(), data=frames(model()), mode="fast")
