@@ -6,6 +6,7 @@ import numpy as np
 from amaranth.hdl import signed, unsigned
 
 from lutloom.errors import FitError, ModelError
+from lutloom.formats import Format
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.matvec import MatVec
 from lutloom.hw.memory import Rom
@@ -65,18 +66,10 @@ def geometry(group, width, units):
     return Geometry(height, across, words, main.kernel, main.stride, (1, 1), main.pads, blocks=words)
 
 
-def accumulator_shape(network, group, patchable):
-    """Amaranth shape that holds every result of a stage's dot products."""
+def accumulator_shape(network, group):
+    """Amaranth shape that holds every result of a stage's work."""
     tensor = group.results if group.requantise is None else network.tensors[group.requantise.input]
-    low, high = tensor.low, tensor.high
-    if patchable and isinstance(group.main, Conv | Dense):
-        source, weights = group.input.format, group.main.weights
-        count = int(np.prod(weights.codes.shape[1:]))
-        ends = [w * x for w in (weights.format.low, weights.format.high) for x in (source.value_low, source.value_high)]
-        low, high = min(0, *ends) * count, max(0, *ends) * count
-    if low >= 0:
-        return unsigned(max(1, int(high).bit_length()))
-    return signed(max(int(high).bit_length(), int(-low - 1).bit_length()) + 1)
+    return shape_of(Format.of_range(tensor.low, tensor.high))
 
 
 def make_stage(network, plan, group, stage):
@@ -125,7 +118,7 @@ def make_stage(network, plan, group, stage):
     weights = None
     center = None
     if stage.kind == "dot":
-        acc_shape = accumulator_shape(network, group, plan.patchable)
+        acc_shape = accumulator_shape(network, group)
         form = group.main.weights.format
         lanes = where.kernel[0] * stage.width
         if source.kind == "bipolar" and form.kind == "binary" and not masked:

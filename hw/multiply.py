@@ -141,6 +141,11 @@ class Multiply(wiring.Component):
         )
 
     @property
+    def beats(self):
+        """Beats with parameters of their own."""
+        return len(self._factors)
+
+    @property
     def delay(self):
         """Cycles from i to o."""
         return self._latency + self._product[0].delay + 1 + (3 if self._second else 0) + 2

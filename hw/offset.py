@@ -76,6 +76,11 @@ class Offset(wiring.Component):
         )
 
     @property
+    def beats(self):
+        """Beats with parameters of their own."""
+        return len(self._values)
+
+    @property
     def delay(self):
         """Cycles from i to o."""
         return self._latency + 1

@@ -8,8 +8,6 @@ from amaranth.lib.wiring import In, Out
 from lutloom.hw import multiply, offset, thresholds
 from lutloom.network import Multiply, Offset, Thresholds
 
-OFFSET_BITS = 32  # of a bias in memory, where its width may not depend on the weights
-
 
 def by_beat(values, lanes, fill=0):
     """Numbers a channel, (C, ...), as (beats, lanes, ...); the last beat filled up."""
@@ -17,6 +15,11 @@ def by_beat(values, lanes, fill=0):
     spare = -len(values) % lanes
     padded = np.concatenate([values, np.full((spare, *values.shape[1:]), fill, values.dtype)]) if spare else values
     return padded.reshape(-1, lanes, *values.shape[1:])
+
+
+def same_everywhere(layer):
+    """Whether thresholds are those of the first channel in all of them, as for the pixels of a flat input."""
+    return bool((layer.values == layer.values[:1]).all() and (layer.falling == layer.falling[:1]).all())
 
 
 class Doubled(wiring.Component):
@@ -43,6 +46,11 @@ class Doubled(wiring.Component):
                 "o": Out(members["o"].shape),
             }
         )
+
+    @property
+    def beats(self):
+        """Beats with parameters of their own."""
+        return self._inner.beats
 
     @property
     def delay(self):
@@ -100,6 +108,8 @@ def make_requantise(
         if patchable:
             low = high = None
         has_falling = patchable or bool(falling.any())
+        if not patchable and same_everywhere(layer):  # one beat's thresholds serve all
+            values, falling = values[:1].repeat(lanes, axis=0), falling[:1].repeat(lanes)
         return thresholds.Thresholds(
             acc_shape=acc_shape, values=by_beat(values, lanes), base=layer.base, out_format=out_format,
             falling=by_beat(falling, lanes) if has_falling else None, acc_low=low, acc_high=high, **shared,
@@ -122,6 +132,6 @@ def make_requantise(
     unit = offset.Offset(
         acc_shape=acc_shape if center is None else doubled, values=by_beat(values - (center or 0), lanes),
         out_shape=signed(out_format.bits) if out_format.signed else unsigned(out_format.bits),
-        value_shape=signed(OFFSET_BITS) if patchable else None, **shared,
+        value_shape=signed(out_format.bits) if patchable else None, **shared,
     )
     return unit if center is None else Doubled(unit, acc_shape, lanes)

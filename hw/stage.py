@@ -31,7 +31,9 @@ class Buffered(wiring.Component):
         """
         if requantise is not None:
             m.submodules.requantise = requantise
-            m.d.comb += [requantise.i_valid.eq(valid), requantise.i_acc.eq(values), requantise.i_beat.eq(beat)]
+            m.d.comb += [requantise.i_valid.eq(valid), requantise.i_acc.eq(values)]
+            if requantise.beats > 1:
+                m.d.comb += requantise.i_beat.eq(beat)
             valid, values = requantise.o_valid, requantise.o
         bits, width = self._out_bits, self._out_width
         m.submodules.buffer = buffer = ShiftFifo(bits=bits, width=width, depth=credits)

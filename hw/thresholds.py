@@ -19,7 +19,7 @@ class Thresholds(wiring.Component):
     it. Where there are fewer thresholds than codes, steps that always or never happen fill the tables, so that neither
     ``base`` nor the direction costs an adder.
 
-    Cost: a comparator of acc's width a level and lane. Latency: ``delay`` = bits · memory latency + 1 cycles; a beat a
+    Cost: a comparator of acc's width a level and lane. Latency: ``delay`` = bits · (memory latency + 1) cycles; a beat a
     cycle. No flow control, no combinational path.
 
     Parameters
@@ -97,9 +97,14 @@ class Thresholds(wiring.Component):
         return shape_of(self._low, self._high + 1)
 
     @property
+    def beats(self):
+        """Beats with parameters of their own."""
+        return len(self._values)
+
+    @property
     def delay(self):
         """Cycles from i to o."""
-        return self._format.bits * self._latency + 1
+        return self._format.bits * (self._latency + 1)
 
     @property
     def memories(self):
@@ -158,29 +163,30 @@ class Thresholds(wiring.Component):
         beat, prefixes, falling = self.i_beat, [None] * self._lanes, [None] * self._lanes
         accs = [self.i_acc[lane] for lane in range(self._lanes)]
         for level, roms in enumerate(self._levels):
-            beat = delayed(m, beat, self._latency, f"s{level}_beat")
+            # A level is its memory, then a comparison with a register behind it; all else goes along.
+            beat = delayed(m, beat, self._latency + 1, f"s{level}_beat")
             for lane in range(self._lanes):
-                acc = accs[lane] = delayed(m, accs[lane], self._latency, f"s{level}_acc{lane}")
+                acc = delayed(m, accs[lane], self._latency, f"s{level}_acc{lane}")
                 if level:
-                    prefix = delayed(m, prefixes[lane], self._latency, f"s{level}_prefix{lane}")
+                    prefix = delayed(m, prefixes[lane], self._latency + 1, f"s{level}_prefix{lane}")
                     stored = roms[lane].o_data
                     if self._has_falling:
-                        falling[lane] = delayed(m, falling[lane], self._latency, f"s{level}_falling{lane}")
+                        falling[lane] = delayed(m, falling[lane], self._latency + 1, f"s{level}_falling{lane}")
                 else:
                     prefix, stored = None, roms[0].o_data[lane * cell : lane * cell + shape.width]
                     if self._has_falling:
-                        falling[lane] = roms[0].o_data[lane * cell + shape.width]
-                reached = Signal(name=f"s{level}_reached{lane}")
-                m.d.comb += reached.eq(acc >= (stored.as_signed() if shape.signed else stored))
+                        sign = roms[0].o_data[lane * cell + shape.width]
+                        falling[lane] = delayed(m, sign, 1, f"s{level}_falling{lane}")
+                reached = Signal(name=f"s{level}_reached{lane}", reset_less=True)
+                m.d.sync += reached.eq(acc >= (stored.as_signed() if shape.signed else stored))
                 prefixes[lane] = reached if prefix is None else Cat(reached, prefix)
                 if level + 1 < bits:
+                    accs[lane] = delayed(m, acc, 1, f"s{level}_compared{lane}")
                     m.d.comb += self._levels[level + 1][lane].i_addr.eq(Cat(prefixes[lane], beat))
         for lane, code in enumerate(prefixes):
             if self._has_falling:
                 code = code ^ falling[lane].replicate(bits)
             if self._format.signed:
                 code = Cat(code[:-1], ~code[-1])
-            held = Signal(bits, name=f"code{lane}", reset_less=True)
-            m.d.sync += held.eq(code)
-            m.d.comb += self.o[lane].eq(held)
+            m.d.comb += self.o[lane].eq(code)
         return m

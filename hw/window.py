@@ -374,8 +374,12 @@ class Window(wiring.Component):
         x, x_base = Signal(x_shape, init=-g.pads[1]), Signal(x_shape, init=-g.pads[1])
         y = Signal(signed(max(bits_for(g.height + g.pads[2] + g.stride[0]), bits_for(-g.pads[0])) + 1), init=-g.pads[0])
         ring = Signal(range(max(2, g.ring)), init=-g.pads[0] % g.ring)
-        ring_steps = [g.stride[0]] * (g.out_height - 1)
-        ring_steps.append(g.height - g.stride[0] * (g.out_height - 1))
+        # To the next position's first row, and to the next frame's.
+        ring_steps = [g.stride[0], g.height - g.stride[0] * (g.out_height - 1)]
+
+        def turned(step):
+            places = [(place + step) % g.ring for place in range(g.ring)]
+            return table(m, ring, places, f"ring_after_{step % g.ring}", ring.shape())
 
         with m.If(fire):
             m.d.sync += [busy.eq(~last), current.eq(current + 1)]
@@ -393,9 +397,7 @@ class Window(wiring.Component):
                     m.d.sync += y.eq(y + g.stride[0])
                     m.d.sync += [signal.eq(home) for signal in (pixel, base, current)]
                     m.d.sync += [x.eq(-g.pads[1]), x_base.eq(-g.pads[1])]
-                    turn = table(m, row, [step % g.ring for step in ring_steps], "turn", range(max(2, g.ring)))
-                    turned = ring + turn
-                    m.d.sync += ring.eq(Mux(turned >= g.ring, turned - g.ring, turned))
+                    m.d.sync += ring.eq(Mux(last_row, *(turned(step) for step in reversed(ring_steps))))
                     with m.If(last_row):
                         m.d.sync += y.eq(-g.pads[0])
         return {"row": row, "column": column, "current": current, "x": x, "y": y, "ring": ring}

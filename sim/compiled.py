@@ -26,16 +26,22 @@ _VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "unique"
                     "--top-module", TOP)
 _CXX_FLAGS = ("-std=c++17", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0",
               "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0", "-DVL_TIME_CONTEXT", "-w")
-_FAST, _SLOW = ("-O2", "-fno-semantic-interposition"), ("-O1",)  # what runs every cycle; what runs once
-_UNIT_BYTES = 600_000  # of C++ text compiled at once: bounds the compiler's memory on large networks
+# Measured on LeNet (5.3 MB of C++ that runs every cycle): -O0 compiles in 11 s and runs 7 thousand cycles a second,
+# -O1 in 61 s and 40 thousand; -O2 takes twice as long again and is not faster. What runs once (slow) stays at -O0.
+_LEVELS = {"quick": "-O0", "full": "-O1"}
+QUICK_CYCLES = 300_000  # below so many a full compilation is not worth its time, whatever the size of the network
+_UNIT_BYTES = 1_000_000  # of C++ text compiled at once, at most: bounds the compiler's memory on large networks
+_SMALL_BYTES = 150_000  # of C++ text, and a compiler of its own is worth it
 
 
-def compile_core(folder, *, jobs=None, progress=None):
+def compile_core(folder, *, level="full", jobs=None, progress=None):
     """Compiles the Verilog of a build folder, or finds it compiled.
 
     Parameters
     ----------
     folder : path of a build folder, with rtl/*.v
+    level : "full" or "quick"
+        To run fast, or to be compiled fast, for less than some QUICK_CYCLES cycles. A full one is taken if it is there.
     jobs : int
         Compilers at a time; as many as there are processors by default.
     progress : callable(text)
@@ -57,13 +63,14 @@ def compile_core(folder, *, jobs=None, progress=None):
     if not sources:
         raise BuildError(f"{folder} holds no rtl/*.v; make it with: lutloom verilog MODEL --board BOARD -o {folder}")
     command, version = tools.compiler()
-    key = tools.content_key("core", *sources, _BENCH, tools.verilator_version(), version, _VERILATOR_FLAGS,
-                            _CXX_FLAGS, _FAST, _SLOW)
-    make = partial(_compile, sources, jobs or os.cpu_count() or 1, progress)
-    return CompiledCore(folder, tools.cached(key, make) / "bench")
+    keys = {name: tools.content_key("core", *sources, _BENCH, tools.verilator_version(), version, _VERILATOR_FLAGS,
+                                    _CXX_FLAGS, flag) for name, flag in _LEVELS.items()}
+    make = partial(_compile, sources, _LEVELS[level], jobs or os.cpu_count() or 1, progress)
+    found = tools.find_cached(keys["full"]) or tools.cached(keys[level], make)
+    return CompiledCore(folder, found / "bench")
 
 
-def _compile(sources, jobs, progress, target):
+def _compile(sources, flag, jobs, progress, target):
     """Makes target/bench."""
     if progress:
         progress("compile the simulation")
@@ -77,9 +84,9 @@ def _compile(sources, jobs, progress, target):
         runtime = pool.submit(tools.cached, runtime_key, partial(_compile_runtime, build, include))
         tools.run_tool([binary, *_VERILATOR_FLAGS, "--Mdir", scratch, *sources], what="Verilator",
                        environment=tools.verilator_environment())
-        units = _units(sorted(scratch.glob("*.cpp")), jobs, scratch)
-        waiting = [pool.submit(build, [*command, *_CXX_FLAGS, *flags, *include, "-I", scratch,
-                                       "-c", unit, "-o", unit.with_suffix(".o")]) for unit, flags in units]
+        units = _units(sorted(scratch.glob("*.cpp")), flag, jobs, scratch)
+        waiting = [pool.submit(build, [*command, *_CXX_FLAGS, unit_flag, *include, "-I", scratch,
+                                       "-c", unit, "-o", unit.with_suffix(".o")]) for unit, unit_flag in units]
         for job in waiting:
             job.result()
         objects = [unit.with_suffix(".o") for unit, _ in units] + sorted(runtime.result().glob("*.o"))
@@ -94,21 +101,20 @@ def _compile_runtime(build, include, target):
         build([*command, *_CXX_FLAGS, "-O1", *include, "-c", source, "-o", target / f"{name}.o"])
 
 
-def _units(files, jobs, scratch):
+def _units(files, flag, jobs, scratch):
     """Gathers C++ files into few compilation units of about equal size, as every one reads the same long headers.
 
     Returns
     -------
-    list of (path, flags), the largest first
+    list of (path, flag), those that take longest first
     """
     slow = [path for path in files if "__Slow" in path.name]
     fast = [path for path in files if path not in slow] + [_BENCH]
-    if sum(path.stat().st_size for path in slow) < _UNIT_BYTES // 4:
-        fast, slow = fast + slow, []
     units = []
-    for kind, members, flags in (("fast", fast, _FAST), ("slow", slow, _SLOW)):
+    for kind, members, kind_flag in (("fast", fast, flag), ("slow", slow, _LEVELS["quick"])):
         total = sum(path.stat().st_size for path in members)
-        bins = [[] for _ in range(min(len(members), max(jobs, -(-total // _UNIT_BYTES))))]
+        number = max(-(-total // _UNIT_BYTES), min(jobs, total // _SMALL_BYTES) if kind == "fast" else 0)
+        bins = [[] for _ in range(max(1, min(len(members), number)))]
         sizes = [0] * len(bins)
         for path in sorted(members, key=lambda path: -path.stat().st_size):
             least = sizes.index(min(sizes))
@@ -117,8 +123,8 @@ def _units(files, jobs, scratch):
         for index, paths in enumerate(bins):
             unit = scratch / f"unit_{kind}_{index}.cc"
             unit.write_text("".join(f'#include "{path}"\n' for path in sorted(paths)))
-            units.append((sizes[index], unit, flags))
-    return [(unit, flags) for _, unit, flags in sorted(units, key=lambda entry: -entry[0])]
+            units.append((unit, kind_flag))
+    return units
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def _process(task, job, *, what, progress=None):
     (job.folder / "task.json").write_text(json.dumps(task))
     environment = {key: value for key, value in tools.verilator_environment().items() if key != "PYTEST_CURRENT_TEST"}
     environment["PATH"] = os.pathsep.join((str(_shim()), environment["PATH"]))
-    environment.update({ENVIRONMENT: str(job.folder), "OBJCACHE": "objcache"})
+    environment.update({ENVIRONMENT: str(job.folder), "OBJCACHE": "objcache", "MAKEFLAGS": "OPT_FAST=-O1"})
     command = [sys.executable, "-m", "lutloom.sim.runner", str(job.folder / "task.json")]
     with open(job.folder / "output", "w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -187,7 +187,9 @@ def run_bench(sources, top, simulator, module, job, folder, progress=None):
     """
     task = {"do": "test", "top": top, "simulator": simulator, "module": module, "log": str(job.folder / "log"),
             "folder": str(_compiled(sources, top, simulator)), "where": str(folder),
-            "results": str(job.folder / "results.xml")}
+            "results": str(job.folder / "results.xml"),
+            # what is read before it is written differs with every seed
+            "plusargs": ["+verilator+rand+reset+2", f"+verilator+seed+{job.options.get('seed', 0) % 2**30 + 1}"]}
     return _process(task, job, what=f"the cocotb bench of {top} with {simulator}", progress=progress)
 
 
@@ -203,7 +205,8 @@ def main(path):
     else:
         runner.test(test_module=task["module"], hdl_toplevel=task["top"], hdl_toplevel_lang="verilog",
                     build_dir=task["folder"], test_dir=task["where"], results_xml=task["results"],
-                    log_file=task["log"], timescale=("1ns", "1ps"))
+                    log_file=task["log"], timescale=("1ns", "1ps"),
+                    plusargs=task["plusargs"] if task["simulator"] == "verilator" else [])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,16 @@ def content_key(*parts):
     return digest.hexdigest()[:32]
 
 
+def find_cached(name):
+    """Folder of a cache entry that is there, else None."""
+    target = cache_folder() / name
+    if not target.is_dir():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(target)  # so that whoever clears the cache sees what is in use
+    return target
+
+
 def cached(name, make):
     """Folder of a cache entry, made first where it is not there.
 
@@ -51,11 +61,10 @@ def cached(name, make):
     -------
     Path
     """
-    target = cache_folder() / name
-    if target.is_dir():
-        with contextlib.suppress(OSError):
-            os.utime(target)  # so that whoever clears the cache sees what is in use
+    target = find_cached(name)
+    if target:
         return target
+    target = cache_folder() / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))

@@ -13,6 +13,7 @@ from lutloom.errors import FitError
 from lutloom.folder import building, check_free
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
 from lutloom.network import Network
+from lutloom.passes.widen import widen
 from lutloom.plan import FORMAT_VERSION, group_layers
 from lutloom.planner import estimate, plan_network
 from lutloom.quantize import quantize
@@ -21,7 +22,7 @@ from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
 
 FRAMES_KEPT = 8  # golden outputs in expected.npz
-SEEDS = 3  # placements tried before the clock is lowered
+SEEDS = 3  # placements tried
 SPARE_EBR = {"ice40": 3, "ecp5": 4}  # for the shell's self test
 
 
@@ -162,7 +163,11 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
     """Everything up to Verilog and ROM images."""
     work = Work(folder, board)
     with work.timed("quantise"):
+        if patchable:
+            quantisation = {"requant": "thresholds", **quantisation}
         work.network = quantize(model, progress=tell, **quantisation)
+        if patchable:
+            work.network = widen(work.network)
         work.network.save(folder / "network.npz")
     tell("plan")
     with work.timed("plan"):
@@ -246,29 +251,26 @@ def _write_board(work, text, specs, images):
 
 
 def _implement(work, clock_mhz, seed, toolchain, selftest, tell):
-    """Place and route until the clock holds: other seeds first, then, if none was asked for, a lower clock."""
-    wanted = _clock(work, clock_mhz)
-    best = None
-    for attempt in range(2 * SEEDS):
+    """Place and route until the clock holds: with other seeds where it was asked for, with a lower clock otherwise."""
+    wanted, tried = _clock(work, clock_mhz), []
+    for attempt in range(SEEDS):
         shell, (core, around), specs, images = _shell(work, wanted, selftest)
         clock = float(shell.clock_mhz)
         made = implement(
             work.folder, core_verilog=core, shell_verilog=around, specs=specs, images=images, board=work.board,
-            clock_mhz=clock, name=work.board.name, seed=seed + attempt, toolchain=toolchain,
+            clock_mhz=clock, name=work.board.name, seed=seed + attempt * (clock_mhz is not None), toolchain=toolchain,
             log_dir=work.folder / "logs", progress=tell,
         )
         for step, spent in made.seconds.items():
             work.seconds[step] = round(work.seconds.get(step, 0) + spent, 2)
+        tried.append(made.fmax_mhz)
         if made.fmax_mhz >= clock:
             return clock, made
-        best = max(best or 0, made.fmax_mhz)
-        if attempt + 1 >= SEEDS or made.fmax_mhz < 0.9 * clock:
-            if clock_mhz is not None:
-                break
-            wanted = 0.97 * best
+        if clock_mhz is None:
+            wanted = 0.98 * made.fmax_mhz
     raise FitError(
-        f"the clock of {wanted:g} MHz is not reached: {best:.1f} MHz after place and route with {attempt + 1} seeds; "
-        "ask for less with --clock-mhz"
+        f"the clock of {clock:g} MHz is not reached: place and route gave "
+        f"{', '.join(f'{fmax:.1f}' for fmax in tried)} MHz; ask for less with --clock-mhz"
     )
 
 

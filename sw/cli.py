@@ -20,10 +20,10 @@ OK, FAILED, INTERRUPTED = 0, 1, 130
 
 def main(arguments=None):
     """Runs one command line and returns its exit status; raises SystemExit for usage, ``--help``, ``--version``."""
-    options = parser().parse_args(arguments)
-    progress = Progress()
 
     def run():
+        options = parser().parse_args(arguments)
+        progress = Progress()
         try:
             # Whatever a library prints goes to standard error: standard output holds the result and nothing else.
             with contextlib.redirect_stdout(sys.stderr):

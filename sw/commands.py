@@ -6,6 +6,7 @@ Everything is imported inside the functions, so that ``lutloom boards`` does not
 import dataclasses
 from pathlib import Path
 
+from lutloom.errors import ModelError
 from lutloom.terminal import table
 
 
@@ -29,10 +30,18 @@ class Outcome:
 
 
 def _quantisation(options):
-    """Keyword arguments of lutloom.quantize that were given on the command line."""
+    """Keyword arguments of lutloom.quantize that were given on the command line.
+
+    Raises ModelError where there are some for a model that is integer already: they would do nothing.
+    """
     names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
              "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
-    return {keyword: value for option, keyword in names.items() if (value := getattr(options, option)) is not None}
+    given = {option: value for option in names if (value := getattr(options, option)) is not None}
+    model = Path(options.model)
+    if given and (model.suffix == ".npz" or model.is_dir()):
+        option = "--" + next(iter(given)).replace("_", "-")
+        raise ModelError(f"{options.model} is integer already; leave {option} out, or give the model it is made of")
+    return {names[option]: value for option, value in given.items()}
 
 
 def _hardware(options):
@@ -87,8 +96,12 @@ def quantize(options, progress):
     """Float model to integer network."""
     from lutloom.quantize import quantize as run
 
-    network = run(options.model, progress=progress, **_quantisation(options))
     path = Path(options.output)
+    if path.suffix != ".npz":
+        raise ModelError(f"the network's file must end in .npz, not {options.output!r}")
+    if not path.parent.is_dir():
+        raise ModelError(f"{options.output} cannot be written: there is no folder {path.parent}")
+    network = run(options.model, progress=progress, **_quantisation(options))
     network.save(path)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),
                "weights": layer.weights.codes.size, "bits": layer.weights.codes.size * layer.weights.format.bits}

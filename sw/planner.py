@@ -8,6 +8,7 @@ from lutloom.cost import Cost
 from lutloom.errors import FitError
 from lutloom.hw.build_stage import accumulator_shape, geometry
 from lutloom.hw.core import Core
+from lutloom.hw.requantise import same_everywhere
 from lutloom.network import Dense, Flatten, Thresholds
 from lutloom.plan import Plan, StagePlan, group_layers, identifier
 
@@ -56,7 +57,10 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
         _options(network, group, name, family, latency, patchable, chip)
         for group, name in zip(groups, names, strict=True)
     ]
-    have = Cost(0, int(min(chip.lut4 * LUT_SHARE[family], max(MOST_LUTS, 0.2 * chip.lut4))), chip.ebr_blocks - spare_ebr, chip.dsp)
+    luts = int(min(chip.lut4 * LUT_SHARE[family], MOST_LUTS))
+    have = Cost(0, luts, chip.ebr_blocks - spare_ebr, chip.dsp)
+    if not all(options):
+        _refuse(groups, options, 0, have, chip, fps)
     paces = sorted({option.cost.cycles for stage in options for option in stage})
     if fps is not None:
         wanted = clock_mhz * 1e6 / fps
@@ -140,7 +144,7 @@ def _options(network, group, name, family, latency, patchable, chip):
 def _pools(network, group, name, layers, width, family, latency, patchable):
     """Ways to build a pooling stage of a width: one an output width."""
     where = geometry(group, width, width)
-    cycles = max(where.out_height * where.out_width * where.position_groups * where.cost, where.height * where.row_words)
+    cycles = _cycles(where)
     bits = group.input.format.bits
     found = []
     for out_width in _out_widths(width, where.cost, group):
@@ -187,13 +191,13 @@ def _dots(network, group, name, layers, width, units, dsp, family, latency, patc
         return []
     weights = group.main.weights
     bits = group.input.format.bits
-    cycles = max(where.out_height * where.out_width * where.position_groups * where.cost, where.height * where.row_words)
+    cycles = _cycles(where)
     depth = where.cost * where.position_groups
     word = products * weights.format.bits
     in_logic = not patchable and depth * word <= 256
     ebr = costs.line_blocks(where, bits, width, family, latency)
     ebr += 0 if in_logic else costs.rom_blocks(word, depth, family, latency)
-    acc_bits = accumulator_shape(network, group, patchable).width
+    acc_bits = accumulator_shape(network, group).width
     luts = costs.window_luts(where, bits, width) + units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
     luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format))
     blocks = costs.dsp_blocks(products, family) if dsp else 0
@@ -204,8 +208,15 @@ def _dots(network, group, name, layers, width, units, dsp, family, latency, patc
             name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
             parameters_place=_place(network, group, out_width),
         )
-        found.append(Option(stage, Cost(cycles, int(luts + requantise[0]), ebr + requantise[1], blocks + requantise[2])))
+        cost = Cost(cycles, int(luts + requantise[0]), ebr + requantise[1], blocks + requantise[2])
+        found.append(Option(stage, cost))
     return found
+
+
+def _cycles(where):
+    """Cycles a frame of a window: to read it, and to have it written."""
+    groups = where.out_height * where.out_width * where.position_groups
+    return max(groups * where.cost, where.height * where.row_words)
 
 
 def _out_widths(units, cost, group):
@@ -215,11 +226,18 @@ def _out_widths(units, cost, group):
     return [*able[:3], *able[-1:]] if len(able) > 3 else able or [units]
 
 
+def _parameter_beats(group, lanes):
+    """Beats of a pixel that have numbers of their own."""
+    if isinstance(group.requantise, Thresholds) and same_everywhere(group.requantise):
+        return 1
+    return -(-group.channels_out // lanes)
+
+
 def _place(network, group, lanes):
     """Where the requantiser's numbers lie: in memory where they are many."""
     if group.requantise is None:
         return "lut"
-    beats = -(-group.channels_out // lanes)
+    beats = _parameter_beats(group, lanes)
     steps = group.requantise.values.shape[1] if isinstance(group.requantise, Thresholds) else 1
     return "ebr" if beats * (steps + 1) > 256 else "lut"
 
@@ -229,7 +247,7 @@ def _requantise(network, group, lanes, units, family, latency, patchable):
     layer = group.requantise
     if layer is None:
         return 0, 0, 0
-    beats = -(-group.channels_out // lanes)
+    beats = _parameter_beats(group, lanes)
     acc = network.tensors[layer.input].format.bits
     out = group.output.format.bits
     in_memory = patchable or _place(network, group, lanes) == "ebr"
@@ -337,7 +355,12 @@ def _refuse(groups, options, pace, have, chip, fps):
     """FitError: need, have, the layer that costs most, a way out."""
     for group, stage in zip(groups, options, strict=True):
         if not stage:
-            weights = group.main.weights
+            weights = getattr(group.main, "weights", None)
+            if weights is None:
+                raise FitError(
+                    f"layer {group.main.name!r} keeps more rows than the {chip.ebr_blocks} block RAMs of {chip.device} "
+                    "hold; take a larger board (lutloom boards)"
+                )
             bits = prod(weights.codes.shape) * weights.format.bits
             raise FitError(
                 f"layer {group.main.name!r} needs {bits / 8192:,.0f} KiB of block RAM for its weights, but "

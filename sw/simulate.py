@@ -117,7 +117,7 @@ def simulate(folder, x, *, count=None, stalls=0.0, engine="compiled", seed=0, jo
         x, expected = _golden(folder, x[:count])
     beats = _pack(folder, input_layout, np.asarray(x)[:count])
     outputs = _pack(folder, output_layout, np.asarray(expected)[:count])
-    run = _engine(engine, folder, input_layout, output_layout, beats, outputs, jobs, tell)
+    run = _engine(engine, folder, plan, input_layout, output_layout, beats, outputs, jobs, tell)
     found = run(stalls=stalls, seed=seed, limit=_limit(plan, stalls), record=record, alone=alone,
                 clear_after=clear_after, break_last=break_last)
     differences = tuple(replace(difference, index=_in_tensor(difference.index, output_layout, plan))
@@ -197,8 +197,8 @@ def _limit(plan, stalls):
     return int(_DEADLOCK * sum(known) / (1 - stalls) ** 2) + 10_000
 
 
-def _engine(engine, folder, input_layout, output_layout, beats, outputs, jobs, tell):
-    """Function that runs the frames with one of the engines, which is compiled at its first call."""
+def _engine(engine, folder, plan, input_layout, output_layout, beats, outputs, jobs, tell):
+    """Function that runs the frames with one of the engines."""
     streams = input_layout, output_layout, beats, outputs
     progress = partial(tell, "simulate")
     if engine == "cocotb":
@@ -208,9 +208,11 @@ def _engine(engine, folder, input_layout, output_layout, beats, outputs, jobs, t
             return run_core(folder, *streams, progress=progress, **options)
 
         return run
-    from lutloom.sim.compiled import compile_core
+    from lutloom.sim.compiled import QUICK_CYCLES, compile_core
 
-    core = compile_core(folder, jobs=jobs, progress=tell)
+    interval = plan.get("interval_cycles")
+    quick = isinstance(interval, int | float) and interval * len(beats) < QUICK_CYCLES
+    core = compile_core(folder, level="quick" if quick else "full", jobs=jobs, progress=tell)
     default = max(1, min(jobs or os.cpu_count() or 1, len(beats) // _JOB_FRAMES))
     return partial(core.run, *streams, progress=progress, jobs=default)
 

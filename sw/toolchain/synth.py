@@ -85,7 +85,9 @@ def synthesise(folder, sources, top, family, *, dsp=False, toolchain="yowasp", l
     ])
     tool = tools.find("yosys", toolchain)
     log = (log_dir or folder) / "synth.log"
-    done = tools.run(tool, ["-p", script], folder=folder, log=log, progress=progress, phases=_PHASES, what="synthesis")
+    # Yosys 0.70 of YoWASP says nothing more on its output once ABC has run, errors included; its own log has all.
+    done = tools.run(tool, ["-l", "yosys.log", "-p", script], folder=folder, log=log, progress=progress,
+                     phases=_PHASES, what="synthesis", own_log=folder / "yosys.log")
     cells = json.loads((folder / "counts.json").read_text())["design"].get("num_cells_by_type", {})
     return Synthesis(f"{top}.json", count(cells, family), done)
 

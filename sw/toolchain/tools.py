@@ -105,7 +105,7 @@ def _ask_version(name, path):
     return lines[0] if lines else f"{name} of unknown version"
 
 
-def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None):
+def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None, own_log=None):
     """Run a tool to its end.
 
     Its output goes to a log, line by line. Ctrl-C (or any other exception meanwhile) ends the tool with all it started.
@@ -124,6 +124,8 @@ def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None):
         Output lines that start a phase, and what `progress` is told then; the text may hold groups, as \\1.
     what : str
         Name of the step, for the error; the tool's own by default.
+    own_log : Path or None
+        A file that the tool writes as well and that has all it says; it replaces what came over its output.
 
     Returns
     -------
@@ -170,6 +172,11 @@ def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None):
             raise
         finally:
             process.stdout.close()
+    if own_log is not None and own_log.exists():
+        text = own_log.read_text(encoding="utf-8", errors="replace")
+        log.write_text(f"$ {shlex.join(shown)}\n# {tool.version}\n{text}", encoding="utf-8")
+        tail = [line.strip() for line in text.splitlines() if line.strip()][-40:]
+        own_log.unlink()
     if process.returncode:
         raise ToolError(_failure(what or tool.name, process.returncode, tail, log))
     return Run(time.monotonic() - started, usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10), log)

@@ -86,7 +86,7 @@ def test_memories_and_verilog(family):
     assert [(spec.name, spec.width, spec.depth) for spec in unit.memories[:4]] == [
         ("t_level0", 30, 2), ("t_level1_lane0", 9, 4), ("t_level1_lane1", 9, 4), ("t_level1_lane2", 9, 4)
     ]
-    assert unit.delay == 9
+    assert unit.delay == 12
 
 
 def make(**changes):

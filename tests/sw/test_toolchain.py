@@ -193,6 +193,15 @@ def test_errors_of_real_tools(tmp_path):
     with pytest.raises(ToolError, match="synthesis failed with exit code 1: .*(syntax error|bad.v)"):
         synth.synthesise(tmp_path, ["bad.v"], "lutloom_top", "ice40")
     assert "bad.v" in (tmp_path / "synth.log").read_text()
+    # After ABC too, when Yosys' output is dead already.
+    (tmp_path / "good.v").write_text("module top(input [8:0] a, output b); assign b = ^(a * 3); endmodule\n")
+    (tmp_path / "top.json").mkdir()
+    with pytest.raises(ToolError, match="synthesis failed with exit code 1: ERROR: Can't open output file"):
+        synth.synthesise(tmp_path, ["good.v"], "top", "ice40")
+    (tmp_path / "top.json").rmdir()
+    assert synth.synthesise(tmp_path, ["good.v"], "top", "ice40").counts["lut4"] > 0
+    log = (tmp_path / "synth.log").read_text()
+    assert log.startswith("$ yosys -l yosys.log -p ") and "Executing JSON backend" in log
     (tmp_path / "bad.asc").write_text(".nonsense\n")
     with pytest.raises(ToolError, match="packing failed"):
         pack.pack(tmp_path, "bad.asc", "x.bin", "ice40")

@@ -1,0 +1,82 @@
+"""One random network the whole way: Verilog, simulation with and without stalls, prediction against count."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lutloom.emit import write_rtl
+from lutloom.errors import LutloomError
+from lutloom.network import Multiply
+from lutloom.passes.verify import verify
+from lutloom.passes.widen import widen
+from lutloom.sim.random_network import random_inputs, random_network, random_plan
+from lutloom.simulate import simulate
+
+FAMILIES = ("generic", "ecp5", "ice40")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What became of one network.
+
+    Parameters
+    ----------
+    seed : int
+    layers : str
+    frames : int
+        Compared, with and without stalls.
+    differ : int
+    predicted, counted : (interval, latency) in cycles
+    problem : str
+        Empty if all is well.
+    """
+
+    seed: int
+    layers: str
+    frames: int
+    differ: int
+    predicted: tuple
+    counted: tuple
+    problem: str
+
+
+def check(seed, folder, frames=6, stalls=0.4):
+    """Build and simulate the random network of a seed.
+
+    Parameters
+    ----------
+    seed : int
+        Also chooses the family whose memory latencies the plan has, and every fourth plan is patchable.
+    folder : Path
+        Where its build folder is made.
+    frames : int
+    stalls : float
+
+    Returns
+    -------
+    Check
+    """
+    network = verify(random_network(seed))
+    patchable = seed % 4 == 0 and not any(isinstance(layer, Multiply) for layer in network.layers)
+    if patchable:
+        network = verify(widen(network))
+    plan = random_plan(network, seed, FAMILIES[seed % 3], patchable)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _, _, _, prediction = write_rtl(network, plan, folder)
+    network.save(folder / "network.npz")
+    x = random_inputs(network, frames, seed)
+    layers = " ".join(type(layer).__name__ for layer in network.layers)
+    predicted = prediction.interval_cycles, prediction.latency_cycles
+    try:
+        steady = simulate(folder, x, count=frames)
+        stalled = simulate(folder, x, count=frames, stalls=stalls, seed=seed)
+    except LutloomError as error:
+        return Check(seed, layers, 0, 0, predicted, (0, 0), str(error))
+    counted = steady.interval_cycles, steady.latency_cycles
+    differ = steady.differ + stalled.differ
+    problem = ""
+    if differ:
+        problem = str(steady.first_difference or stalled.first_difference)
+    elif counted != predicted:
+        problem = f"predicted interval and latency {predicted}, counted {counted}"
+    return Check(seed, layers, steady.frames + stalled.frames, differ, predicted, counted, problem)

@@ -1,0 +1,160 @@
+"""The whole way on a small network, on both chip families: build folder, report, bitstream, contents, patching."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small_networks  # noqa: E402
+
+from lutloom.build import build, verilog  # noqa: E402
+from lutloom.errors import BuildError, FitError, LutloomError, ToolError  # noqa: E402
+from lutloom.memories import read_hex_image  # noqa: E402
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Network, Offset  # noqa: E402
+from lutloom.network_builder import NetworkBuilder  # noqa: E402
+from lutloom.report import load, text  # noqa: E402
+from lutloom.simulate import simulate  # noqa: E402
+from lutloom.toolchain.contents import MemoryMap, read_back  # noqa: E402
+from lutloom.toolchain.flow import read_text  # noqa: E402
+
+
+def network(seed=1):
+    """A small convolutional network; other seeds give other weights, thresholds and biases of the same formats."""
+    rng = np.random.default_rng(seed)
+    builder = NetworkBuilder((6, 6, 1))
+    builder.add(Conv, "conv", small_networks.weights(rng, (4, 3, 3, 1), "bitmask:X0.0XX"))
+    small_networks.requantise(builder, rng, "quant", 3, "uint:2")
+    builder.add(MaxPool, "pool", (2, 2), (2, 2))
+    builder.add(Flatten, "flat")
+    builder.add(Dense, "fc", small_networks.weights(rng, (3, 16), "int:3"))
+    builder.add(Offset, "bias", rng.integers(-20, 20, 3))
+    return builder.network("small")
+
+
+@pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
+def test_build_and_patch(board, tmp_path):
+    folder = tmp_path / "build"
+    report = build(network(), board=board, output=folder, fps=1000, patchable=True)
+    assert {path.name for path in folder.iterdir()} >= {
+        "network.npz", "plan.json", "rtl", "rom", "logs", "expected.npz", "report.json", "memory_map.json"
+    }
+    assert list(folder.glob("*.bin" if board == "icebreaker" else "*.bit"))
+    assert report == load(folder) and not (tmp_path / "build.failed").exists()
+    assert report["fmax_mhz"] >= report["clock_mhz"] and report["frames_per_second"] >= 1000
+    assert report["frames_per_second"] == pytest.approx(report["clock_mhz"] * 1e6 / report["interval_cycles"], rel=1e-5)
+    for name in ("lut4", "ff", "carry", "ebr", "spram", "dsp"):
+        entry = report["resources"][name]
+        assert set(entry) == {"used", "available", "estimated"} and 0 <= entry["used"] <= entry["available"]
+    assert [layer["name"] for layer in report["layers"]] == ["conv", "pool", "fc"]
+    assert "conv" in text(report) and report["accuracy"] is None
+
+    kept = np.load(folder / "expected.npz")
+    assert (network()(kept["x"]) == kept["y"]).all()  # wider formats, the same codes
+    found = simulate(folder, kept["x"], count=len(kept["x"]))
+    assert found.differ == 0
+    assert (found.interval_cycles, found.latency_cycles) == (report["interval_cycles"], report["latency_cycles"])
+    assert_images_are_in_the_bitstream(folder)
+
+    # Other weights, thresholds and biases: the placed design is there already, and the result is right.
+    other = build(network(2), board=board, output=tmp_path / "other", fps=1000, patchable=True)
+    assert other["from_cache"] and other["seconds"]["place"] == 0
+    assert (tmp_path / "other" / "plan.json").read_text() == (folder / "plan.json").read_text()
+    assert_images_are_in_the_bitstream(tmp_path / "other")
+    x = kept["x"]
+    assert (network(2)(x) != network()(x)).any()
+    assert simulate(tmp_path / "other", x, count=len(x)).differ == 0
+    assert_bitstreams_differ(folder, tmp_path / "other")
+
+
+def assert_images_are_in_the_bitstream(folder):
+    """Every ROM image in block RAM, read back out of the bitstream's text form."""
+    source = next(iter([*folder.glob("*.asc.gz"), *folder.glob("*.config.gz")]))
+    found = read_back(read_text(source), MemoryMap.from_json((folder / "memory_map.json").read_text()))
+    plan = json.loads((folder / "plan.json").read_text())
+    in_blocks = {memory["name"] for memory in plan["memories"] if memory["kind"] == "rom" and memory["place"] == "ebr"}
+    assert in_blocks and in_blocks <= set(found)
+    for name in in_blocks:
+        assert found[name] == read_hex_image((folder / "rom" / f"{name}.hex").read_text()), name
+
+
+def assert_bitstreams_differ(*folders):
+    contents = {next(p for p in folder.iterdir() if p.suffix in (".bin", ".bit")).read_bytes() for folder in folders}
+    assert len(contents) == len(folders)
+
+
+def test_verilog_alone(tmp_path):
+    report = verilog(network(), board="ulx3s-12f", output=tmp_path / "rtl", top="stream", fps=1000)
+    assert report["fmax_mhz"] is None and report["resources"]["lut4"]["estimated"] > 0
+    core = (tmp_path / "rtl" / "rtl" / "lutloom_core.v").read_text()
+    assert "module lutloom_core(" in core and str(Path.cwd()) not in core and "site-packages" not in core
+    assert not (tmp_path / "rtl" / "board").exists()
+    verilog(network(), board="ulx3s-12f", output=tmp_path / "shell", fps=1000)
+    assert {path.name for path in (tmp_path / "shell" / "board").iterdir()} == {
+        "lutloom_core.v", "lutloom_top.v", "lutloom_memories.v", "ulx3s-12f.lpf"
+    }
+
+
+def test_a_network_file_builds_like_the_network(tmp_path):
+    network().save(tmp_path / "net.npz")
+    verilog(tmp_path / "net.npz", board="icebreaker", output=tmp_path / "a", top="stream", fps=1000)
+    verilog(network(), board="icebreaker", output=tmp_path / "b", top="stream", fps=1000)
+    for name in ("rtl/lutloom_core.v", "rom/manifest.json", "plan.json"):
+        assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
+    assert isinstance(Network.load(tmp_path / "a" / "network.npz"), Network)
+
+
+def test_nothing_is_overwritten_that_is_not_ours(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    with pytest.raises(BuildError, match="is not empty and not a build folder of Lutloom"):
+        verilog(network(), board="icebreaker", output=tmp_path / "mine")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BuildError, match="is a file; give a folder"):
+        verilog(network(), board="icebreaker", output=tmp_path / "file")
+    with pytest.raises(BuildError, match="cannot be made: there is no folder"):
+        verilog(network(), board="icebreaker", output=tmp_path / "no" / "where")
+    assert [path.name for path in tmp_path.iterdir()].count("mine") == 1
+
+
+def test_a_build_of_ours_is_replaced_as_a_whole(tmp_path):
+    output = tmp_path / "build"
+    verilog(network(), board="icebreaker", output=output, top="shell", fps=1000)
+    assert (output / "board").exists()
+    verilog(network(), board="icebreaker", output=output, top="stream", fps=1000)
+    assert not (output / "board").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
+
+
+@pytest.mark.parametrize("failure", [ToolError("place and route failed"), KeyboardInterrupt()])
+def test_a_failed_build_leaves_only_its_logs(failure, tmp_path, monkeypatch):
+    def fail(folder, *, log_dir, **_):
+        (log_dir / "place.log").write_text("ERROR")
+        raise failure
+
+    monkeypatch.setattr(sys.modules["lutloom.build"], "implement", fail)
+    with pytest.raises(type(failure)):
+        build(network(), board="icebreaker", output=tmp_path / "build", fps=1000)
+    assert [path.name for path in tmp_path.iterdir()] == ["build.failed"]
+    assert (tmp_path / "build.failed" / "logs" / "place.log").read_text() == "ERROR"
+
+
+def test_what_cannot_be_reached_is_said(tmp_path):
+    with pytest.raises(FitError, match="frames a second at 46 MHz leave 0 cycles a frame"):
+        build(network(), board="icebreaker", output=tmp_path / "x", fps=1e9)
+    with pytest.raises(LutloomError, match="board must be one of"):
+        build(network(), board="arty", output=tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_build_has_no_report(tmp_path):
+    verilog(network(), board="icebreaker", output=tmp_path / "b", top="stream", fps=1000)
+    (tmp_path / "b" / "report.json").unlink()
+    with pytest.raises(BuildError, match="has no report.json"):
+        load(tmp_path / "b")
+    shutil.rmtree(tmp_path / "b")
+    with pytest.raises(BuildError, match="is not a folder"):
+        load(tmp_path / "b")

@@ -1,0 +1,81 @@
+"""Planning: stages of a network, plans that fit, keep a rate, and survive being written down."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import small_networks  # noqa: E402
+
+from lutloom.board import load_board  # noqa: E402
+from lutloom.errors import BuildError, FitError, ModelError  # noqa: E402
+from lutloom.hw.core import Core  # noqa: E402
+from lutloom.plan import Plan, group_layers, identifier  # noqa: E402
+from lutloom.planner import estimate, plan_network  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    return small_networks.lenet(steps=3)
+
+
+def chip(name):
+    return load_board(name).chip
+
+
+def test_layers_become_stages(lenet):
+    groups = group_layers(lenet)
+    assert [group.kind for group in groups] == ["dot", "pool", "dot", "pool", "dot", "dot"]
+    assert groups[4].image == (1, 1, 800) and groups[3].image == (8, 8, 50)
+
+
+def test_a_network_that_is_no_chain_is_refused(lenet):
+    layers = list(lenet.layers)
+    layers[3] = replace(layers[3], input=lenet.input)
+    with pytest.raises(ModelError, match="reads 'input', but the chain is at 'pool0'"):
+        group_layers(replace(lenet, layers=tuple(layers)))
+
+
+@pytest.mark.parametrize("name,fps", [("ulx3s-85f", None), ("ulx3s-85f", 5000), ("ulx3s-25f", 500)])
+def test_a_plan_fits_and_keeps_its_rate(lenet, name, fps):
+    if name == "ulx3s-25f":
+        lenet = small_networks.mixed().network()
+    board = load_board(name)
+    plan = plan_network(lenet, board.chip, clock_mhz=100, fps=fps)
+    core = Core(lenet, plan)
+    found = core.predict()
+    expected = estimate(lenet, plan, board.chip)
+    assert expected["lut4"] <= board.chip.lut4 and expected["ebr"] <= board.chip.ebr_blocks
+    busiest = max(schedule.busy for _, schedule in core.schedules)
+    assert busiest >= 0.95 * found.interval_cycles or fps
+    if fps:
+        assert 100e6 / found.interval_cycles >= fps
+
+
+def test_less_is_asked_for_less_is_taken(lenet):
+    slow = estimate(lenet, plan_network(lenet, chip("ulx3s-85f"), clock_mhz=100, fps=500), chip("ulx3s-85f"))
+    fast = estimate(lenet, plan_network(lenet, chip("ulx3s-85f"), clock_mhz=100), chip("ulx3s-85f"))
+    assert slow["lut4"] < fast["lut4"] / 2
+
+
+def test_what_does_not_fit_is_refused(lenet):
+    with pytest.raises(FitError, match=r"layer 'fc1' needs 195 KiB of block RAM for its weights, but iCE40UP5K holds 15"):
+        plan_network(small_networks.lenet(steps=1), chip("icebreaker"), clock_mhz=48)
+    with pytest.raises(FitError, match=r"10,000,000 frames a second at 100 MHz leave 10 cycles a frame"):
+        plan_network(lenet, chip("ulx3s-85f"), clock_mhz=100, fps=1e7)
+
+
+def test_a_plan_is_written_and_read(lenet):
+    plan = plan_network(lenet, chip("ulx3s-85f"), clock_mhz=100, fps=1000)
+    assert Plan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    with pytest.raises(BuildError, match="format version 99, but this Lutloom reads 1"):
+        Plan.from_dict({**plan.as_dict(), "format_version": 99})
+
+
+def test_identifiers():
+    assert identifier("/conv1/Conv") == "conv1_Conv"
+    assert identifier("3.fc") == "l3_fc"
+    assert identifier("ü") == "layer"
