@@ -28,12 +28,13 @@ def adapters(name, bits, channels, width, wanted):
     """Units between a stream of ``width`` values a beat and a consumer of ``wanted``, none if they are equal."""
     units = []
     common = gcd(width, wanted)
+    beats = -(-channels // common)
     if width != common:
         ratio = width // common
-        units.append((f"{name}_scatter", Scatter(bits=bits, width=common, ratio=ratio, pixel_beats=-(-channels // common))))
+        units.append((f"{name}_scatter", Scatter(bits=bits, width=common, ratio=ratio, pixel_beats=beats)))
     if wanted != common:
         ratio = wanted // common
-        units.append((f"{name}_gather", Gather(bits=bits, width=common, ratio=ratio, pixel_beats=-(-channels // common))))
+        units.append((f"{name}_gather", Gather(bits=bits, width=common, ratio=ratio, pixel_beats=beats)))
     return units
 
 
@@ -102,7 +103,9 @@ def make_stage(network, plan, group, stage):
     where = geometry(group, stage.width, stage.units)
     masked = stage.kind == "dot" and source.kind == "bipolar" and any(where.pads)
     if masked and group.image[2] % stage.width:
-        raise FitError(f"layer {group.main.name!r} pads bipolar values: a word must divide its {group.image[2]} channels")
+        raise FitError(
+            f"layer {group.main.name!r} pads bipolar values: a word must divide its {group.image[2]} channels"
+        )
     pad_code = None
     if isinstance(group.main, MaxPool):
         pad_code = source.code_low

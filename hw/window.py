@@ -1,4 +1,4 @@
-"""The window: keeps the rows of a feature map that are still needed and emits what a dot product wants, fold by fold."""
+"""The window keeps the rows of a feature map that are still needed and emits, fold by fold, what a product wants."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -22,8 +22,8 @@ from lutloom.sim.results import BenchResult, merge, parse_records
 TOP = "lutloom_core"
 _BENCH = Path(__file__).with_name("bench.cpp")
 _VERILATOR_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "unique", "--noassert", "--no-timing",
-                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "30000", "--prefix", "Vcore",
-                    "--top-module", TOP)
+                    "-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "10000", "--output-split-cfuncs", "1000",
+                    "--prefix", "Vcore", "--top-module", TOP)
 _CXX_FLAGS = ("-std=c++17", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0",
               "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0", "-DVL_TIME_CONTEXT", "-w")
 # Measured on LeNet (5.3 MB of C++ that runs every cycle): -O0 compiles in 11 s and runs 7 thousand cycles a second,

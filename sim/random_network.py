@@ -9,8 +9,20 @@ import numpy as np
 
 from lutloom.formats import Format
 from lutloom.intervals import output_range
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, Offset, SumPool, Tensor, Thresholds, TopK
-from lutloom.network import Weights
+from lutloom.network import (
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Network,
+    Offset,
+    SumPool,
+    Tensor,
+    Thresholds,
+    TopK,
+    Weights,
+)
 from lutloom.plan import Plan, StagePlan, group_layers, identifier
 from lutloom.planner import with_credits
 from lutloom.shapes import output_shape
@@ -88,8 +100,9 @@ class _Builder:
                 steps = self.chance.randint(1, steps)
             values = np.sort(self.array.integers(low, high + 2, (channels, steps)), axis=1)
             falling = self.array.random(channels) < self.chance.choice([0, 0, 0.5])
-            self.add(Thresholds(**self.names("requantise"), values=values, falling=falling, base=format.code_low), format,
-                     Fraction(0) if format.kind == "bipolar" else Fraction(self.chance.randint(format.code_low, format.code_high)))
+            zero = 0 if format.kind == "bipolar" else self.chance.randint(format.code_low, format.code_high)
+            layer = Thresholds(**self.names("requantise"), values=values, falling=falling, base=format.code_low)
+            self.add(layer, format, Fraction(zero))
             return
         format = Format(self.chance.choice(["uint", "int"]), self.chance.randint(4, 8))
         tflm = self.chance.random() < 0.3
@@ -107,10 +120,12 @@ class _Builder:
             fraction = self.array.integers(-(1 << 15), 1 << 15, channels)
         zero = self.chance.randint(format.code_low, format.code_high)
         low_code = format.code_low if self.chance.random() < 0.5 else zero
-        self.add(Multiply(**self.names("requantise"), multiplier=multiplier.astype(np.int64), shift=shift.astype(np.int64),
-                          offset=offset.astype(np.int64), fraction=fraction.astype(np.int64), zero_point=zero,
-                          low=low_code, high=format.code_high, rounding="tflm" if tflm else "up"),
-                 format, Fraction(zero))
+        numbers = {"multiplier": multiplier, "shift": shift, "offset": offset, "fraction": fraction}
+        layer = Multiply(
+            **self.names("requantise"), **{name: values.astype(np.int64) for name, values in numbers.items()},
+            zero_point=zero, low=low_code, high=format.code_high, rounding="tflm" if tflm else "up",
+        )
+        self.add(layer, format, Fraction(zero))
 
     def pool(self):
         height, width, _ = self.last.shape
@@ -127,8 +142,7 @@ class _Builder:
         if chance.random() < 0.5:
             factors[-1, :] *= 2
             factors[:, -1] *= 3
-        pad_code = 0
-        self.add(SumPool(**self.names("sum"), kernel=kernel, stride=stride, pads=pads, factors=factors, pad_code=pad_code))
+        self.add(SumPool(**self.names("sum"), kernel=kernel, stride=stride, pads=pads, factors=factors, pad_code=0))
         self.requantise()
 
 
@@ -145,8 +159,8 @@ def random_network(seed):
     """
     b = _Builder(seed)
     chance = b.chance
-    format = chance.choice([Format("uint", 8), Format("uint", chance.randint(1, 6)), Format("int", chance.randint(2, 8)),
-                            Format("bipolar", 1)])
+    formats = [("uint", 8), ("uint", chance.randint(1, 6)), ("int", chance.randint(2, 8)), ("bipolar", 1)]
+    format = Format(*chance.choice(formats))
     image = chance.random() < 0.75
     shape = (chance.randint(1, 9), chance.randint(1, 9), chance.randint(1, 5)) if image else (chance.randint(1, 40),)
     b.start(shape, format)
@@ -169,8 +183,8 @@ def random_network(seed):
             b.add(TopK(**b.names("top"), k=k))
     own = b.tensors["x"].shape
     return Network(
-        name=f"random_{seed}", tensors=b.tensors, layers=tuple(b.layers), input="x", output=b.last.name, input_shape=own,
-        input_layout="NHWC" if image else "NC", output_shape=b.last.shape,
+        name=f"random_{seed}", tensors=b.tensors, layers=tuple(b.layers), input="x", output=b.last.name,
+        input_shape=own, input_layout="NHWC" if image else "NC", output_shape=b.last.shape,
     )
 
 

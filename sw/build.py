@@ -182,7 +182,9 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
         _expected(work)
     if fps is not None and wanted * 1e6 / work.prediction.interval_cycles < fps:
         reached = wanted * 1e6 / work.prediction.interval_cycles
-        raise FitError(f"{fps:,.0f} frames a second were asked for, but the plan reaches {reached:,.0f}; ask for less with --fps")
+        raise FitError(
+            f"{fps:,.0f} frames a second were asked for, but the plan reaches {reached:,.0f}; ask for less with --fps"
+        )
     return work
 
 
@@ -207,7 +209,10 @@ def _clock(work, clock_mhz):
     if clock_mhz is None:
         return min(chip.clock_mhz, cap) if cap else chip.clock_mhz
     if cap and clock_mhz > cap:
-        raise FitError(f"the data sheet of {chip.device} allows {cap:g} MHz with its DSP blocks, not {clock_mhz:g}; ask for less")
+        raise FitError(
+            f"the data sheet of {chip.device} allows {cap:g} MHz with its DSP blocks, not {clock_mhz:g}; ask for less "
+            "with --clock-mhz"
+        )
     return clock_mhz
 
 

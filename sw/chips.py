@@ -61,7 +61,7 @@ def _ecp5(device, option, lut4, ebr, dsp, **more):
 CHIPS = {
     chip.device.lower(): chip
     for chip in (
-        Chip("iCE40UP5K", "ice40", "--up5k", 5280, 30, 4096, 4, 8, 46, dsp_clock_mhz=50, spram_clock_mhz=70),
+        Chip("iCE40UP5K", "ice40", "--up5k", 5280, 30, 4096, 4, 8, 48, dsp_clock_mhz=50, spram_clock_mhz=70),
         Chip("iCE40HX1K", "ice40", "--hx1k", 1280, 16, 4096, 0, 0, 111),
         Chip("iCE40HX8K", "ice40", "--hx8k", 7680, 32, 4096, 0, 0, 111),
         Chip("iCE40LP1K", "ice40", "--lp1k", 1280, 16, 4096, 0, 0, 72),

@@ -42,7 +42,9 @@ def check_build(folder):
     except (OSError, ValueError, KeyError, TypeError):
         raise BuildError(f"{folder} is not a build folder: it has no {MARK} that can be read") from None
     if version != FORMAT_VERSION:
-        raise BuildError(f"{folder} has format version {version!r}, but this Lutloom reads {FORMAT_VERSION}; build again")
+        raise BuildError(
+            f"{folder} has format version {version!r}, but this Lutloom reads {FORMAT_VERSION}; build again"
+        )
     return path
 
 

@@ -1,4 +1,4 @@
-"""The plan: which layers make which stage, and what hardware each stage gets. Data only; the network knows none of it."""
+"""The plan: which layers make which stage, and what hardware each stage gets. The network knows none of it."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -86,8 +86,8 @@ class Plan:
         """The plan that ``as_dict`` gave; BuildError for another version."""
         if kept.get("format_version") != FORMAT_VERSION:
             raise BuildError(
-                f"plan.json has format version {kept.get('format_version')!r}, but this Lutloom reads {FORMAT_VERSION}; "
-                "build the folder again"
+                f"plan.json has format version {kept.get('format_version')!r}, but this Lutloom reads "
+                f"{FORMAT_VERSION}; build the folder again"
             )
         stages = tuple(StagePlan(**{**stage, "layers": tuple(stage["layers"])}) for stage in kept["stages"])
         return cls(kept["style"], kept["family"], kept["input_width"], stages, kept["patchable"])
@@ -138,58 +138,67 @@ class Group:
 def group_layers(network):
     """Cut a chain of layers into stages' worth, in order.
 
-    A requantisation belongs to the work in front of it; a flattening costs nothing and belongs to whatever is beside
-    it.
+    A requantisation belongs to the work in front of it; a flattening costs nothing and belongs to the work behind it,
+    or to the last one.
 
     Raises
     ------
     ModelError
         If the network is not a chain.
     """
+    layers = _chain(network)
     groups = []
-    layers = list(network.layers)
-    tensor = network.input
-    index = 0
-    while index < len(layers):
-        taken = []
-        begin = network.tensors[tensor]
-
-        def take():
-            nonlocal index, tensor
-            layer = layers[index]
-            if layer.input != tensor:
-                raise ModelError(
-                    f"layer {layer.name!r} reads {layer.input!r}, but the chain is at {tensor!r}; "
-                    "branches are not supported in hardware yet"
-                )
-            taken.append(layer)
-            index, tensor = index + 1, layer.output
-            return layer
-
-        while index < len(layers) and isinstance(layers[index], Flatten):
-            take()
-            begin = network.tensors[tensor]
-        if index == len(layers):
-            if groups:
-                last = groups.pop()
-                groups.append(replace(last, layers=(*last.layers, *taken), output=network.tensors[tensor]))
-                break
-            raise ModelError("the network only flattens its input: there is nothing to build")
-        main = take()
-        requantise = None
-        results = network.tensors[tensor]
-        if isinstance(main, Conv | Dense | MaxPool | SumPool):
-            kind = "pool" if isinstance(main, MaxPool | SumPool) else "dot"
-            if index < len(layers) and isinstance(layers[index], Thresholds | Multiply | Offset):
-                requantise = take()
-        elif isinstance(main, Thresholds | Multiply | Offset):
-            kind, requantise = "map", main
-        elif isinstance(main, TopK):
-            kind = "topk"
-        else:
-            raise ModelError(f"layer {main.name!r} ({type(main).__name__}) is not supported in hardware yet")
-        groups.append(Group(kind, tuple(taken), main, requantise, begin, network.tensors[tensor], results))
+    while layers:
+        flat = _leading(layers, Flatten)
+        if len(flat) == len(layers):
+            if not groups:
+                raise ModelError("the network only flattens its input: there is nothing to build")
+            output = network.tensors[flat[-1].output]
+            groups[-1] = replace(groups[-1], layers=(*groups[-1].layers, *flat), output=output)
+            return groups
+        main, rest = layers[len(flat)], layers[len(flat) + 1 :]
+        kind = _kind(main)
+        requantise = main if kind == "map" else None
+        taken = [*flat, main]
+        if kind in ("dot", "pool") and rest and isinstance(rest[0], Thresholds | Multiply | Offset):
+            requantise = rest.pop(0)
+            taken.append(requantise)
+        results = network.tensors[taken[-1].output]
+        groups.append(Group(kind, tuple(taken), main, requantise, network.tensors[main.input], results, results))
+        layers = rest
     return groups
+
+
+def _chain(network):
+    """The layers as a list; ModelError unless each reads what the one before gives."""
+    tensor = network.input
+    for layer in network.layers:
+        if layer.input != tensor:
+            raise ModelError(
+                f"layer {layer.name!r} reads {layer.input!r}, but the chain is at {tensor!r}; "
+                "branches are not supported in hardware yet"
+            )
+        tensor = layer.output
+    return list(network.layers)
+
+
+def _leading(layers, kind):
+    """The layers of a kind at the front."""
+    count = next((index for index, layer in enumerate(layers) if not isinstance(layer, kind)), len(layers))
+    return layers[:count]
+
+
+def _kind(layer):
+    """The kind of stage that does a layer's work."""
+    if isinstance(layer, Conv | Dense):
+        return "dot"
+    if isinstance(layer, MaxPool | SumPool):
+        return "pool"
+    if isinstance(layer, Thresholds | Multiply | Offset):
+        return "map"
+    if isinstance(layer, TopK):
+        return "topk"
+    raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) is not supported in hardware yet")
 
 
 def identifier(name):

@@ -86,7 +86,8 @@ def with_credits(network, plan):
     A group's credits come back ``cost + delay + beats - 1`` cycles after its launch; as many groups are under way
     as are launched meanwhile.
     """
-    roomy = replace(plan, stages=tuple(replace(stage, credits=max(stage.credits, stage.units)) for stage in plan.stages))
+    stages = tuple(replace(stage, credits=max(stage.credits, stage.units)) for stage in plan.stages)
+    roomy = replace(plan, stages=stages)
     schedules = dict(Core(network, roomy).schedules)
     for index, stage in enumerate(plan.stages):
         schedule = schedules[stage.name]

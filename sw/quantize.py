@@ -95,6 +95,9 @@ def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale=
     return result
 
 
+QUANTISERS = ("quant", "bipolarquant", "multithreshold", "trunc")
+
+
 def is_network(path):
     """Whether a path names a network file rather than a model."""
     return Path(path).suffix == ".npz"
@@ -142,7 +145,8 @@ def prepared(model, *, weights=None, activations=8, calibrate=None, input_scale=
         raise ModelError(f"--input-scale must be positive, not {input_scale}")
     frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
     info = {"model": graph.name if isinstance(model, Graph) else Path(model).name,
-            "weights": str(weights) if weights is not None else "", "activations": str(activations),
+            "weights": str(weights) if weights is not None else "",
+            "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(activations),
             "method": method, "rounding": rounding}
     return graph, Options(given, weights, rounding, activations, method, frames, requant, info=info, progress=progress)
 

@@ -217,7 +217,7 @@ def test_native_tiles_read_what_the_behavioural_memory_reads(family, tmp_path):
     binary, _ = sim_tools.verilator()
     sim_tools.run_tool(
         [binary, "--cc", "--exe", "--build", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-O0",
-         "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include",  # the wheel's was not configured
+         "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_GLOBAL=-O0",  # the wheel does not set the first
          "-DICE40_HX", "--top-module", "bench", "main.cpp", *texts, "bench.v", MODELS[family]],
         what="Verilator", cwd=tmp_path, environment=sim_tools.verilator_environment(),
     )  # fmt: skip
