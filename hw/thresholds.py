@@ -19,7 +19,7 @@ class Thresholds(wiring.Component):
     it. Where there are fewer thresholds than codes, steps that always or never happen fill the tables, so that neither
     ``base`` nor the direction costs an adder.
 
-    Cost: a comparator of acc's width a level and lane. Latency: ``delay`` = bits · (memory latency + 1) cycles; a beat
+    Cost: a comparator a level and lane. Latency: ``delay`` = bits · (memory latency + 1) cycles; a beat
     a cycle. No flow control, no combinational path.
 
     Parameters

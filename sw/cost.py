@@ -24,23 +24,32 @@ class Cost:
     dsp: int
 
 
-# LUT4s of one product with its share of the adder tree, weights from memory: a + b · (weight bits · value bits).
-# Ref: scripts/unit_area, shared design notes section 9.
-PRODUCT = {"constant": 4.0, "square": 2.6}
-XNOR = 2.5
-SIGN = {"constant": 3.0, "square": 2.0}
 STAGE = 260  # counters, credits and flags of a window
-FIFO_BIT = 1.1
+PACKING = 1.35  # logic cells over LUTs on iCE40, where flip-flops and carries that stand alone take cells too
+
+# LUT4s of one product with its share of the adder tree, weights from memory: (iCE40, ECP5).
+# Ref: scripts/unit_area
+XNOR = (2.0, 2.55)
+SIGN = (3.8, 5.4)  # + 2 a value bit
+MASK = (3.0, 4.6)  # + 2 a value bit, for each magnitude bit
+FIXED = (1.0, 2.5)  # + 2 a value bit, for each weight bit
+BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
 
 
-def product_luts(x_format, w_format):
-    """LUT4s of one product."""
-    if w_format.kind == "binary":
-        return XNOR if x_format.kind == "bipolar" else SIGN["constant"] + SIGN["square"] * x_format.bits
+def product_luts(x_format, w_format, family):
+    """LUT4s of one product, on iCE40 logic cells."""
+    return _product_luts(x_format, w_format, family) * (PACKING if family == "ice40" else 1)
+
+
+def _product_luts(x_format, w_format, family):
+    chip = 0 if family == "ice40" else 1
     if x_format.kind == "bipolar":
-        return SIGN["constant"] + SIGN["square"] * w_format.bits
-    stored = w_format.bits - 1 if w_format.kind == "bitmask" else w_format.bits
-    return PRODUCT["constant"] + PRODUCT["square"] * stored * x_format.bits
+        return XNOR[chip] if w_format.kind == "binary" else 2 * w_format.bits + BIPOLAR[chip]
+    if w_format.kind == "binary":
+        return 2 * x_format.bits + SIGN[chip]
+    if w_format.kind == "bitmask":
+        return (w_format.bits - 1) * (2 * x_format.bits + MASK[chip])
+    return w_format.bits * (2 * x_format.bits + FIXED[chip])
 
 
 def dsp_blocks(products, family):

@@ -64,12 +64,14 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
     paces = sorted({option.cost.cycles for stage in options for option in stage})
     if fps is not None:
         wanted = clock_mhz * 1e6 / fps
-        paces = [pace for pace in paces if pace <= wanted]
-        if not paces:
+        fastest = [min(option.cost.cycles for option in stage) for stage in options]
+        if max(fastest) > wanted:
+            slowest = groups[fastest.index(max(fastest))].main.name
             raise FitError(
-                f"{fps:,.0f} frames a second at {clock_mhz:g} MHz leave {wanted:,.0f} cycles a frame, but no plan is "
-                f"that fast; ask for less with --fps"
+                f"{fps:,.0f} frames a second at {clock_mhz:g} MHz leave {wanted:,.0f} cycles a frame, but layer "
+                f"{slowest!r} takes {max(fastest):,} at least; ask for less with --fps"
             )
+        paces = [pace for pace in paces if pace <= wanted]
         chosen = _choose(groups, options, paces[-1], have)
     else:
         chosen = _fastest(groups, options, paces, have)
@@ -200,7 +202,7 @@ def _dots(network, group, name, layers, width, units, dsp, family, latency, patc
     ebr += 0 if in_logic else costs.rom_blocks(word, depth, family, latency)
     acc_bits = accumulator_shape(network, group).width
     luts = costs.window_luts(where, bits, width) + units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
-    luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format))
+    luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format, family))
     blocks = costs.dsp_blocks(products, family) if dsp else 0
     found = []
     for out_width in _out_widths(units, where.cost, group):

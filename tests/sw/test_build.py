@@ -143,7 +143,7 @@ def test_a_failed_build_leaves_only_its_logs(failure, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_reached_is_said(tmp_path):
-    with pytest.raises(FitError, match="frames a second at 48 MHz leave 0 cycles a frame"):
+    with pytest.raises(FitError, match="frames a second at 48 MHz leave 0 cycles a frame, but layer"):
         build(network(), board="icebreaker", output=tmp_path / "x", fps=1e9)
     with pytest.raises(LutloomError, match="board must be one of"):
         build(network(), board="arty", output=tmp_path / "x")
