@@ -8,13 +8,14 @@ from amaranth.hdl import signed, unsigned
 from lutloom.errors import FitError, ModelError
 from lutloom.formats import Format
 from lutloom.hw.adapter import Gather, Scatter
+from lutloom.hw.geometry import Geometry
 from lutloom.hw.matvec import MatVec
 from lutloom.hw.memory import Rom
 from lutloom.hw.pool import Pool
 from lutloom.hw.requantise import make_requantise
 from lutloom.hw.stage import MapStage, Stage
 from lutloom.hw.topk import TopK
-from lutloom.hw.window import Geometry, Window
+from lutloom.hw.window import Window
 from lutloom.network import Conv, Dense, MaxPool
 from lutloom.rom import pack, weight_words
 

@@ -23,7 +23,7 @@ from lutloom.sim.results import merge, parse_records
 SIMULATORS = ("verilator", "icarus")
 _BUILD_ARGS = {
     "verilator": ["-O3", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-                  "--no-timing", "--output-split", "30000"],
+                  "--no-timing", "--output-split", "10000", "--output-split-cfuncs", "1000"],
     "icarus": ["-g2012"],
 }
 # Called by make in front of the compiler: Verilator's run-time library is the same for every model, and takes most of
@@ -89,7 +89,9 @@ def _process(task, job, *, what, progress=None):
     (job.folder / "task.json").write_text(json.dumps(task))
     environment = {key: value for key, value in tools.verilator_environment().items() if key != "PYTEST_CURRENT_TEST"}
     environment["PATH"] = os.pathsep.join((str(_shim()), environment["PATH"]))
-    environment.update({ENVIRONMENT: str(job.folder), "OBJCACHE": "objcache", "MAKEFLAGS": "OPT_FAST=-O1"})
+    # The wheel does not know its compiler's option for precompiled headers, so models of several files did not compile.
+    flags = "OPT_FAST=-O1 CFG_CXXFLAGS_PCH_I=-include"
+    environment.update({ENVIRONMENT: str(job.folder), "OBJCACHE": "objcache", "MAKEFLAGS": flags})
     command = [sys.executable, "-m", "lutloom.sim.runner", str(job.folder / "task.json")]
     with open(job.folder / "output", "w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 from fractions import Fraction
 
@@ -42,6 +43,8 @@ def main(arguments=None):
 
 def guarded(run):
     """What ``run()`` returns; an error of the user's, of a file or of the keyboard becomes a sentence and a status."""
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and with it every tool
     try:
         return run()
     except LutloomError as error:

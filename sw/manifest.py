@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lutloom.errors import BuildError
-from lutloom.hw.window import Geometry
+from lutloom.hw.geometry import Geometry
 from lutloom.memories import read_hex_image
 from lutloom.plan import FORMAT_VERSION
 from lutloom.rom import unpack, weights_of_words

@@ -14,7 +14,7 @@ def weight_words(codes, geometry, width, units, fill):
     Parameters
     ----------
     codes : integer array (N, kh, kw, C/groups)
-    geometry : lutloom.hw.window.Geometry
+    geometry : lutloom.hw.geometry.Geometry
         Blocks are the groups.
     width, units : int
     fill : int

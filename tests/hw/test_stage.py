@@ -8,9 +8,10 @@ from amaranth.hdl import signed, unsigned
 from stream_bench import drive
 
 from lutloom.formats import Format
+from lutloom.hw.geometry import Geometry
 from lutloom.hw.pool import Pool
 from lutloom.hw.stage import Stage
-from lutloom.hw.window import Geometry, Window
+from lutloom.hw.window import Window
 from lutloom.rom import pack
 from lutloom.schedule import run
 

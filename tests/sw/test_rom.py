@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lutloom.hw.window import Geometry
+from lutloom.hw.geometry import Geometry
 from lutloom.rom import pack, unpack, weight_words, weights_of_words
 
 CASES = [
