@@ -372,13 +372,19 @@ def test_missing_native_tools(model, calibration, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def _hear_interrupts():
+    """What runs in a shell's background inherits deafness to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("seconds", [0, 1, 4])
 def test_interrupt(tmp_path, seconds):
     """Ctrl-C at any point of a build: a word, no traceback, nothing half-written."""
     command = [sys.executable, "-m", "lutloom.cli", "build", digits.example(digits.MODEL), "--board", "icebreaker",
                "-o", tmp_path / "out", *QUANTISATION, "--calibrate", digits.example(digits.CALIBRATION)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env=os.environ | {"LUTLOOM_CACHE": str(tmp_path / "cache")})
+                               env=os.environ | {"LUTLOOM_CACHE": str(tmp_path / "cache")},
+                               preexec_fn=_hear_interrupts)
     while process.poll() is None and not list(tmp_path.glob(".out-*")):
         time.sleep(0.02)  # until the build has begun
     time.sleep(seconds)

@@ -79,7 +79,15 @@ def test_failure_is_one_sentence_with_the_log(tmp_path):
         tools.run(tools.Tool("yosys", ("/nowhere/yosys",), ""), [], folder=tmp_path, log=tmp_path / "log")
 
 
-def test_interrupt_ends_the_tool(tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, even where a shell's background made this process deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_ends_the_tool(tmp_path, interruptible):
     """Ctrl-C while a tool runs, which has started another process, ends both."""
     program = (
         "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
