@@ -117,7 +117,7 @@ def make_stage(network, plan, group, stage):
     latency = plan.memory_latency
     window = Window(
         name=stage.name, geometry=where, bits=source.bits, lanes=stage.width, pad_code=pad_code, latency=latency,
-        lead=latency,
+        lead=latency + (latency > 1),
     )
     weights = None
     center = None

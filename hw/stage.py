@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from lutloom.hw.delay import delayed
 from lutloom.hw.fifo import ShiftFifo, values_stream
 from lutloom.hw.pool import Pool
 from lutloom.hw.serialize import Serialize
@@ -65,7 +66,8 @@ class Stage(Buffered):
     window : Window
     work : MatVec or Pool
     weights : Rom or None
-        A word a fold of a position, ``units·lanes`` codes; read ``window lead`` cycles ahead.
+        A word a fold of a position, ``units·lanes`` codes; read ``window lead`` cycles ahead. Where the lead is longer
+        than the memory's latency, registers stand between: the way from ECP5's block RAM is long.
     shape : Shape
         Of a result.
     units, out_width, channels : int
@@ -142,7 +144,9 @@ class Stage(Buffered):
             m.d.comb += [work.i_row.eq(window.o_row), work.i_column.eq(window.o_column)]
         if self._weights is not None:
             m.submodules.weights = self._weights
-            m.d.comb += [self._weights.i_addr.eq(window.o_address), work.i_w.eq(self._weights.o_data)]
+            spare = window.lead - self._weights.latency
+            m.d.comb += self._weights.i_addr.eq(window.o_address)
+            m.d.comb += work.i_w.eq(delayed(m, self._weights.o_data, spare, "weights_held"))
         if self._masked:
             lanes = len(work.i_lanes) // len(window.o_taps)
             m.d.comb += work.i_lanes.eq(Cat(tap.replicate(lanes) for tap in window.o_taps))

@@ -124,6 +124,11 @@ class Window(wiring.Component):
         return self._lanes
 
     @property
+    def lead(self):
+        """Cycles by which o_address comes before o_valid."""
+        return self._lead
+
+    @property
     def delay(self):
         """Cycles from the launch of a fold to o_valid."""
         return 1 + self._latency + int(self._mux)

@@ -87,8 +87,12 @@ def _compile(sources, flag, jobs, progress, target):
         units = _units(sorted(scratch.glob("*.cpp")), flag, jobs, scratch)
         waiting = [pool.submit(build, [*command, *_CXX_FLAGS, unit_flag, *include, "-I", scratch,
                                        "-c", unit, "-o", unit.with_suffix(".o")]) for unit, unit_flag in units]
-        for job in waiting:
-            job.result()
+        try:
+            for job in waiting:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         objects = [unit.with_suffix(".o") for unit, _ in units] + sorted(runtime.result().glob("*.o"))
         build([*command, "-o", target / "bench", *objects, "-pthread", "-latomic"])
 
@@ -201,19 +205,27 @@ class CompiledCore:
                 "clear_after": " ".join(str(int(beats)) for beats in clear_after), "break_last": int(break_last),
             }
             counter = _Counter(jobs, count, progress)
-            parts = []
+            parts, running = [], []
             with ThreadPoolExecutor(jobs) as threads:
-                for job in range(jobs):
-                    own = {"first": bounds[job], "frames": bounds[job + 1] - bounds[job], "seed": seed + 2 * job,
-                           "record": record if job == 0 else 0, "cycles": f"{scratch}/cycles{job}"}
-                    parts.append(threads.submit(self._run_one, {**common, **own}, partial(counter.tell, job)))
-            return merge([part.result() for part in parts], input_layout, output_layout)
+                try:
+                    for job in range(jobs):
+                        own = {"first": bounds[job], "frames": bounds[job + 1] - bounds[job], "seed": seed + 2 * job,
+                               "record": record if job == 0 else 0, "cycles": f"{scratch}/cycles{job}"}
+                        tell = partial(counter.tell, job)
+                        parts.append(threads.submit(self._run_one, {**common, **own}, tell, running))
+                    return merge([part.result() for part in parts], input_layout, output_layout)
+                except BaseException:  # Ctrl-C above all: the processes need not run to their end
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    for process in running:
+                        process.kill()
+                    raise
 
-    def _run_one(self, options, tell) -> BenchResult:
-        """One process; its records, parsed."""
+    def _run_one(self, options, tell, running) -> BenchResult:
+        """One process, which joins those running; its records, parsed."""
         command = [str(self.program), *(f"{key}={value}" for key, value in options.items())]
         with tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=errors, text=True)
+            running.append(process)
             try:
                 records = []
                 for line in process.stdout:

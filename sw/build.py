@@ -91,7 +91,7 @@ def build(
     style : "auto" or "dataflow"
     toolchain : "yowasp" or "native"
     seed : int
-        Of placement and of the frames of the self test.
+        Of placement.
     jobs : int, optional
         Not used yet: every step is one process.
     patchable : bool
@@ -108,12 +108,14 @@ def build(
     """
     tell = progress or (lambda *_: None)
     board = load_board(board)
+    _check_options(style, fps, clock_mhz)
     check_free(output)
     _check_tools(board, toolchain)
     with building(output) as folder:
         work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest)
+        accuracy = _accuracy(work, model, data, tell)  # before place and route: data that do not fit are said at once
         clock, made = _implement(work, clock_mhz, seed, toolchain, selftest, tell)
-        accuracy = _accuracy(work, model, data, tell)
+        _check_rate(work, clock, fps)
         report = _report(work, model, clock, accuracy, made, output)
         report["name"] = Path(output).name
         reports.write(folder, report)
@@ -139,6 +141,9 @@ def verilog(
     """
     tell = progress or (lambda *_: None)
     board = load_board(board)
+    _check_options(style, fps, clock_mhz)
+    if top not in ("shell", "stream"):
+        raise ValueError(f"top must be shell or stream, not {top!r}")
     check_free(output)
     with building(output) as folder:
         work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest)
@@ -146,11 +151,21 @@ def verilog(
         if top == "shell":
             shell, text, specs, images = _shell(work, clock, selftest)
             clock = float(shell.clock_mhz)
+            _check_rate(work, clock, fps)
             _write_board(work, text, specs, images)
         report = _report(work, model, clock, None, None, output)
         report["name"] = Path(output).name
         reports.write(folder, report)
     return report
+
+
+def _check_options(style, fps, clock_mhz):
+    """ValueError for a choice that is none."""
+    if style not in ("auto", "dataflow"):
+        raise ValueError(f"style must be auto or dataflow, not {style!r}")
+    for name, value in (("fps", fps), ("clock_mhz", clock_mhz)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be above zero, not {value!r}")
 
 
 def _check_tools(board, toolchain):
@@ -180,12 +195,17 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
     with work.timed("verilog"):
         work.core, work.text, work.target, work.prediction = write_rtl(work.network, work.plan, folder)
         _expected(work)
-    if fps is not None and wanted * 1e6 / work.prediction.interval_cycles < fps:
-        reached = wanted * 1e6 / work.prediction.interval_cycles
-        raise FitError(
-            f"{fps:,.0f} frames a second were asked for, but the plan reaches {reached:,.0f}; ask for less with --fps"
-        )
     return work
+
+
+def _check_rate(work, clock, fps):
+    """FitError if the clock that was reached does not give the frames a second that were asked for."""
+    reached = clock * 1e6 / work.prediction.interval_cycles
+    if fps is not None and reached < fps:
+        raise FitError(
+            f"{fps:,.0f} frames a second were asked for, but at {clock:g} MHz the plan reaches {reached:,.0f}; ask for "
+            "less with --fps"
+        )
 
 
 def _frames(network, count, seed=0):
@@ -205,7 +225,7 @@ def _clock(work, clock_mhz):
     """The clock that is planned: what was asked for, or what the chip does, and never above what its blocks allow."""
     chip = work.board.chip
     dsp = any(stage.dsp for stage in work.plan.stages)
-    cap = chip.clock_cap_mhz(dsp=dsp) if hasattr(chip, "clock_cap_mhz") else None
+    cap = chip.clock_cap_mhz(dsp=dsp)
     if clock_mhz is None:
         return min(chip.clock_mhz, cap) if cap else chip.clock_mhz
     if cap and clock_mhz > cap:

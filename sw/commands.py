@@ -137,8 +137,10 @@ def _accuracy_text(result):
 def simulate(options, progress):
     """The Verilog of a build folder against the golden model."""
     from lutloom.data import load_for
+    from lutloom.simulate import load_ports
     from lutloom.simulate import simulate as run
 
+    load_ports(options.folder)
     x = load_for(options.folder, options.data, options.count)
     count = len(x) if options.count is None else options.count
     result = run(options.folder, x, count=count, stalls=options.stalls, engine=options.engine, seed=options.seed,

@@ -22,12 +22,19 @@ def is_build(folder):
 
 def check_free(output):
     """BuildError if a build may not be put there."""
-    path = Path(output)
+    if not str(output):
+        raise BuildError("the build folder needs a name; give one with -o")
+    path = Path(output).resolve()
+    if path == Path.cwd():
+        raise BuildError(f"{output} is the current folder, which a build cannot replace; give another one with -o")
+    failed = _failed(path)
+    if failed.exists() and not (failed.is_dir() and {entry.name for entry in failed.iterdir()} <= {"logs"}):
+        raise BuildError(f"{failed} is in the way of a failed build's logs; move it, or give another folder with -o")
     if path.exists() and not path.is_dir():
         raise BuildError(f"{output} is a file; give a folder that is not there yet with -o")
     if path.is_dir() and any(path.iterdir()) and not is_build(path):
         raise BuildError(f"{output} is not empty and not a build folder of Lutloom; give another one with -o")
-    parent = path.resolve().parent
+    parent = path.parent
     if not parent.is_dir():
         raise BuildError(f"{output} cannot be made: there is no folder {parent}")
 
@@ -62,11 +69,11 @@ def building(output):
     ------
     Path
     """
-    output = Path(output)
     check_free(output)
-    parent = output.resolve().parent
+    output = Path(output).resolve()
+    parent = output.parent
     work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
-    failed = output.with_name(output.name + ".failed")
+    failed = _failed(output)
     try:
         (work / "logs").mkdir()
         yield work
@@ -81,8 +88,18 @@ def building(output):
     if output.is_dir():
         old = Path(tempfile.mkdtemp(prefix=f".{output.name}-old-", dir=parent))
         output.replace(old / "build")
-        work.replace(output)
+        try:
+            work.replace(output)
+        except BaseException:
+            if not output.exists():
+                (old / "build").replace(output)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         work.replace(output)
     shutil.rmtree(failed, ignore_errors=True)
+
+
+def _failed(output):
+    """Where the logs of a failed build go."""
+    return output.with_name(output.name + ".failed")

@@ -52,6 +52,9 @@ def pll_settings(family, input_mhz, wanted_mhz):
         When nothing gives a clock as low as that.
     """
     source, wanted = Fraction(input_mhz), Fraction(wanted_mhz)
+    most = _LIMITS[family][2][1]
+    if wanted > most:
+        raise BoardError(f"the PLL of this board gives at most {float(most):g} MHz, not {float(wanted):g}")
     candidates = list((_ice40 if family == "ice40" else _ecp5)(source, wanted))
     if source <= wanted:
         candidates.append((source, {}))

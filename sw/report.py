@@ -8,15 +8,19 @@ from lutloom.folder import check_build
 from lutloom.terminal import table
 
 RESOURCES = {"lut4": "LUT4", "ff": "flip-flops", "carry": "carry", "ebr": "EBR", "spram": "SPRAM", "dsp": "DSP"}
+REQUIRED = {"clock_mhz", "interval_cycles", "latency_cycles", "frames_per_second", "resources", "weight_bits", "layers"}
 
 
 def load(folder):
     """The report of a build folder; BuildError if there is none."""
     path = check_build(folder) / "report.json"
     try:
-        return json.loads(path.read_text())
+        report = json.loads(path.read_text())
     except (OSError, ValueError):
         raise BuildError(f"{folder} has no report.json that can be read; build it again") from None
+    if not isinstance(report, dict) or not REQUIRED <= set(report):
+        raise BuildError(f"{path} is damaged; build it again")
+    return report
 
 
 def text(report):
@@ -64,6 +68,8 @@ def _resource(entry):
     if not entry:
         return None
     used, estimated = entry.get("used"), entry.get("estimated")
+    if used is None and not estimated:
+        return None
     shown = f"{used:,}" if used is not None else f"about {estimated:,}" if estimated is not None else "-"
     return f"{shown} of {entry['available']:,}" if entry.get("available") is not None else shown
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -134,6 +135,27 @@ def test_an_interrupted_compilation_leaves_nothing(cache, tmp_path, monkeypatch)
     assert not list((tmp_path / "fresh" / "sim").iterdir())
     made = tools.cached("entry", lambda folder: (folder / "whole").write_text(""))
     assert (made / "whole").exists()
+
+
+def test_ctrl_c_ends_the_processes(core):
+    made = core()
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(made, count=10**7, jobs=2, progress=interrupt)
+    assert time.monotonic() - begun < 10  # and not the minutes that they would have taken
+
+
+def test_levels(core):
+    """A short simulation is compiled without optimisation, unless the better program is there already."""
+    made = core(shape=(2, 2, 3))
+    quick = compile_core(made.folder, level="quick").program
+    full = compile_core(made.folder).program
+    assert quick != full and compile_core(made.folder, level="quick").program == full
+    assert run(made).good
 
 
 def test_periodic_interval():

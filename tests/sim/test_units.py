@@ -1,4 +1,4 @@
-"""Each unit's emitted Verilog under cocotb, cycle for cycle against its model; vectors as in tests/hw, corners first."""
+"""The emitted Verilog of each unit under cocotb, cycle for cycle against its model; vectors as in tests/hw."""
 
 import sys
 from dataclasses import dataclass, replace

@@ -158,3 +158,34 @@ def test_a_folder_that_is_no_build_has_no_report(tmp_path):
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(BuildError, match="is not a folder"):
         load(tmp_path / "b")
+
+
+def test_a_folder_named_like_our_logs_is_not_deleted(tmp_path):
+    (tmp_path / "mine.failed").mkdir()
+    (tmp_path / "mine.failed" / "precious").write_text("years")
+    with pytest.raises(BuildError, match="mine.failed is in the way of a failed build's logs; move it"):
+        verilog(network(), board="icebreaker", output=tmp_path / "mine", fps=1000)
+    assert (tmp_path / "mine.failed" / "precious").exists()
+
+
+def test_the_current_folder_and_no_name_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BuildError, match="is the current folder, which a build cannot replace"):
+        verilog(network(), board="icebreaker", output=".", fps=1000)
+    with pytest.raises(BuildError, match="the build folder needs a name"):
+        verilog(network(), board="icebreaker", output="", fps=1000)
+
+
+def test_a_damaged_report_is_said_to_be(tmp_path):
+    verilog(network(), board="icebreaker", output=tmp_path / "b", top="stream", fps=1000)
+    (tmp_path / "b" / "report.json").write_text("{}")
+    with pytest.raises(BuildError, match="report.json is damaged; build it again"):
+        load(tmp_path / "b")
+
+
+def test_what_the_pll_cannot_give_is_refused(tmp_path):
+    with pytest.raises(LutloomError, match="the PLL of this board gives at most 275 MHz, not 500"):
+        verilog(network(), board="icebreaker", output=tmp_path / "b", clock_mhz=500)
+    with pytest.raises(ValueError, match="style must be auto or dataflow, not 'engine'"):
+        verilog(network(), board="icebreaker", output=tmp_path / "b", style="engine")
+    assert list(tmp_path.iterdir()) == []

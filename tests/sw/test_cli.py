@@ -371,12 +371,12 @@ def test_missing_native_tools(model, calibration, tmp_path, capsys, monkeypatch)
     assert "yosys" in sentence and not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def _hear_interrupts():
     """What runs in a shell's background inherits deafness to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("seconds", [0, 1, 4])
 def test_interrupt(tmp_path, seconds):
     """Ctrl-C at any point of a build: a word, no traceback, nothing half-written."""
