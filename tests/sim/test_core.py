@@ -15,7 +15,7 @@ from lutloom.schedule import run
 from lutloom.sim.random_network import random_inputs, random_network, random_plan
 from lutloom.simulate import simulate
 
-SEED = 11  # two convolutions, two pools with requantisation, two dense layers
+SEED = 239  # an input requantised, a convolution, two dense layers; one bit of the first weight shows at the output
 FRAMES = 6
 
 
@@ -87,7 +87,6 @@ def test_clear_drops_a_frame_under_way(built):
     assert (result.frames, result.differ) == (FRAMES, 0)
 
 
-@pytest.mark.slow
 def test_cocotb_gives_the_same(built):
     folder, _, _, x = built
     result = simulate(folder, x[:2], count=2, engine="cocotb", stalls=0.3)
@@ -98,7 +97,7 @@ def test_rom_images_give_the_weights_back(built):
     folder, network, _, _ = built
     weights = read_weights(folder)
     layers = {layer.name: layer for layer in network.layers if hasattr(layer, "weights")}
-    assert set(weights) == set(layers) and len(layers) == 4
+    assert set(weights) == set(layers) and len(layers) == 3
     for name, codes in weights.items():
         assert (codes == layers[name].weights.codes).all()
 
@@ -145,9 +144,22 @@ def test_a_changed_network_is_seen(built, tmp_path):
 
 def test_a_wrong_schedule_is_seen(built):
     folder, network, plan, x = built
+    result = simulate(folder, x, count=FRAMES, record=FRAMES, alone=False)
+    first = int(result.input_cycles.ravel()[0])
+    counted = [int(cycle) - first for cycle in result.output_cycles.ravel()]
+    core = Core(network, plan)
+    right = [schedule for _, schedule in core.schedules]
+    ports = core.input["beats"], core.output["beats"], FRAMES
+    assert run(right, *ports)[-1] == counted
+    for index, schedule in enumerate(right):
+        if not schedule.busy:
+            continue
+        for wrong in (replace(schedule, delay=schedule.delay + 1), replace(schedule, cost=schedule.cost + 1)):
+            assert run([*right[:index], wrong, *right[index + 1 :]], *ports)[-1] != counted
+
+
+def test_prediction_is_what_plan_json_says(built):
+    folder, _, _, x = built
     result = simulate(folder, x, count=FRAMES)
     kept = json.loads((folder / "plan.json").read_text())
     assert (result.interval_cycles, result.latency_cycles) == (kept["interval_cycles"], kept["latency_cycles"])
-    stage = next(i for i, stage in enumerate(plan.stages) if stage.kind == "dot")
-    slower = Core(network, plan.with_stage(stage, units=1, out_width=1, credits=4)).predict()
-    assert slower.latency_cycles != result.latency_cycles
