@@ -100,7 +100,7 @@ def implement(folder, *, core_verilog, specs, images, board, clock_mhz, shell_ve
     sources = {"core.v": core_verilog, "shell.v": shell_verilog, "memories.v": memories}
     placing = place.options(board, clock_mhz, seed)
     key = cache.content_key(
-        2, family, top, *sources.values(), board.constraints(), *synth.flags(family, dsp), *placing, place.BIG_LUTS,
+        3, family, top, *sources.values(), board.constraints(), *synth.flags(family, dsp), *placing, place.BIG_LUTS,
         toolchain, *(found[tool].version for tool in ("yosys", f"nextpnr-{family}")),
     )  # fmt: skip
 

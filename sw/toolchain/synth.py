@@ -79,6 +79,7 @@ def synthesise(folder, sources, top, family, *, dsp=False, toolchain="yowasp", l
     command = flags(family, dsp)
     script = "; ".join([
         *(f"read_verilog -sv {name}" for name in sources),
+        "rename -hide */w:*[*]*",  # ABC9 of Yosys 0.70 takes a wire named x[0] for bit 0 of x, and stops
         " ".join([*command, "-top", top]),
         "tee -q -o counts.json stat -json",
         f"write_json {top}.json",
