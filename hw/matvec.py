@@ -77,9 +77,10 @@ class MatVec(wiring.Component):
         for unit in range(self._units):
             w = Cat(self.i_w[unit * self._lanes + lane] for lane in range(self._lanes))
             acc = Signal(self._acc_shape, name=f"acc{unit}", reset_less=True)
+            product = self._product(m, unit, w, platform)
             with m.If(valid):
                 # The old sum is masked, not chosen against: one LUT a bit with its carry.
-                m.d.sync += acc.eq(Mux(first, 0, acc) + self._product(m, unit, w, platform))
+                m.d.sync += acc.eq(Mux(first, 0, acc) + product)
             m.d.comb += self.o_acc[unit].eq(acc)
         return m
 
