@@ -31,7 +31,6 @@ class Doubled(wiring.Component):
         Takes accumulators of twice the counts.
     count_shape : Shape
     lanes : int
-    beat_shape : Shape
     """
 
     def __init__(self, inner, count_shape, lanes):
