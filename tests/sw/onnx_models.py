@@ -1,10 +1,11 @@
-"""Small ONNX models for the tests, and what onnxruntime (or, without it, onnx's reference evaluator) makes of them."""
+"""Small ONNX models for the tests, and what onnxruntime makes of them."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -52,13 +53,7 @@ def graph_of(model, folder):
 
 
 def reference(model, x):
-    """The output by onnxruntime, or by onnx's reference evaluator where that is not installed."""
-    try:
-        import onnxruntime
-    except ImportError:
-        from onnx.reference import ReferenceEvaluator
-
-        return ReferenceEvaluator(model).run(None, {"x": x})[0]
+    """The output by onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

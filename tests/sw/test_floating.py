@@ -3,6 +3,8 @@
 import time
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from onnx_models import build, floats, graph_of, node, real_model
 
@@ -57,9 +59,6 @@ def test_lenet_is_right_and_fast():
 
 @pytest.mark.parametrize("name", ["lenet_caffe_mnist", "cifar10_quick", "mnist-8"])
 def test_every_value_equals_onnxruntime(name, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    import onnx
-
     path, _, _ = real_model(name)
     graph, model = load_graph(path), onnx.load(path)
     names = [value for value in graph.shapes if ":" not in value and value != graph.input]

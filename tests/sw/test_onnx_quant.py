@@ -1,4 +1,4 @@
-"""QONNX operators: against qonnx where it is installed, and rounding modes against a table by hand."""
+"""QONNX operators: against qonnx, and rounding modes against a table by hand."""
 
 from functools import partial
 from unittest.mock import patch
@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from onnx import helper
 from onnx_models import QONNX, build, floats, graph_of, node, ops, same
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+from qonnx.transformation.infer_shapes import InferShapes
 
 from lutloom.errors import ModelError
 from lutloom.floating import model_layout, run
@@ -27,15 +30,11 @@ def custom(op, inputs, output, name="", domain=QONNX, **attributes):
 
 
 def like_qonnx(model, folder, x):
-    """Graph of a model, compared with qonnx where that is installed."""
+    """Graph of a model, compared with qonnx."""
     graph = graph_of(model, folder)
     got = model_layout(graph, run(graph, x))
-    wrapper = pytest.importorskip("qonnx.core.modelwrapper", reason="qonnx is not installed")
-    from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.infer_shapes import InferShapes
-
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = len(x)
-    wrapped = wrapper.ModelWrapper(model).transform(InferShapes())
+    wrapped = ModelWrapper(model).transform(InferShapes())
     older = partial(helper.make_model, ir_version=10)  # qonnx writes the newest, which onnxruntime may not know
     with patch("onnx.helper.make_model", older):
         expected = execute_onnx(wrapped, {"x": x})[model.graph.output[0].name]
