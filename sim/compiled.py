@@ -18,6 +18,7 @@ import numpy as np
 from lutloom.errors import BuildError, ToolError
 from lutloom.sim import tools
 from lutloom.sim.results import BenchResult, merge, parse_records
+from lutloom.toolchain.cache import cached, content_key, lookup
 
 TOP = "lutloom_core"
 _BENCH = Path(__file__).with_name("bench.cpp")
@@ -63,10 +64,10 @@ def compile_core(folder, *, level="full", jobs=None, progress=None):
     if not sources:
         raise BuildError(f"{folder} holds no rtl/*.v; make it with: lutloom verilog MODEL --board BOARD -o {folder}")
     command, version = tools.compiler()
-    keys = {name: tools.content_key("core", *sources, _BENCH, tools.verilator_version(), version, _VERILATOR_FLAGS,
-                                    _CXX_FLAGS, flag) for name, flag in _LEVELS.items()}
+    keys = {name: content_key("core", *sources, _BENCH, tools.verilator_version(), version, _VERILATOR_FLAGS,
+                              _CXX_FLAGS, flag) for name, flag in _LEVELS.items()}
     make = partial(_compile, sources, _LEVELS[level], jobs or os.cpu_count() or 1, progress)
-    found = tools.find_cached(keys["full"]) or tools.cached(keys[level], make)
+    found = lookup(tools.CACHE, keys["full"]) or cached(tools.CACHE, keys[level], make)[0]
     return CompiledCore(folder, found / "bench")
 
 
@@ -80,8 +81,8 @@ def _compile(sources, flag, jobs, progress, target):
     with tempfile.TemporaryDirectory(prefix="lutloom-verilated-") as scratch, ThreadPoolExecutor(jobs) as pool:
         scratch = Path(scratch)
         build = partial(tools.run_tool, what="the C++ compiler")
-        runtime_key = tools.content_key("runtime", tools.verilator_version(), version, _CXX_FLAGS)
-        runtime = pool.submit(tools.cached, runtime_key, partial(_compile_runtime, build, include))
+        runtime_key = content_key("runtime", tools.verilator_version(), version, _CXX_FLAGS)
+        runtime = pool.submit(cached, tools.CACHE, runtime_key, partial(_compile_runtime, build, include))
         tools.run_tool([binary, *_VERILATOR_FLAGS, "--Mdir", scratch, *sources], what="Verilator",
                        environment=tools.verilator_environment())
         units = _units(sorted(scratch.glob("*.cpp")), flag, jobs, scratch)
@@ -93,7 +94,7 @@ def _compile(sources, flag, jobs, progress, target):
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        objects = [unit.with_suffix(".o") for unit, _ in units] + sorted(runtime.result().glob("*.o"))
+        objects = [unit.with_suffix(".o") for unit, _ in units] + sorted(runtime.result()[0].glob("*.o"))
         build([*command, "-o", target / "bench", *objects, "-pthread", "-latomic"])
 
 

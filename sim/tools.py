@@ -1,87 +1,19 @@
-"""Where the simulators are, and the cache in which compiled models are kept by what they were made of."""
+"""Where the simulators are, and how one of their tools is run."""
 
-import contextlib
-import hashlib
 import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from lutloom.errors import ToolError
+from lutloom.toolchain.cache import content_key
 
+CACHE = "sim"  # section of lutloom.toolchain.cache with what the simulators compiled
 _TAIL = 12  # lines of a failed tool's log that its error shows
-
-
-def cache_folder():
-    """Folder of everything simulation keeps: $LUTLOOM_CACHE/sim, or ~/.cache/lutloom/sim."""
-    base = os.environ.get("LUTLOOM_CACHE") or Path.home() / ".cache" / "lutloom"
-    return Path(base).expanduser() / "sim"
-
-
-def content_key(*parts):
-    """Name for a cache entry: a hash of texts, bytes and files (a file counts by its name and contents)."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Path):
-            name, data = part.name.encode(), part.read_bytes()
-        else:
-            name, data = b"", part if isinstance(part, bytes) else str(part).encode()
-        digest.update(b"%d %d " % (len(name), len(data)) + name + data)
-    return digest.hexdigest()[:32]
-
-
-def find_cached(name):
-    """Folder of a cache entry that is there, else None."""
-    target = cache_folder() / name
-    if not target.is_dir():
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(target)  # so that whoever clears the cache sees what is in use
-    return target
-
-
-def cached(name, make):
-    """Folder of a cache entry, made first where it is not there.
-
-    ``make(folder)`` fills an empty folder, which takes its name only when whole: two processes that make the same
-    entry do not disturb each other, and an interrupted one leaves nothing behind.
-
-    Parameters
-    ----------
-    name : str
-        From ``content_key``.
-    make : callable
-
-    Returns
-    -------
-    Path
-    """
-    target = find_cached(name)
-    if target:
-        return target
-    target = cache_folder() / name
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
-    except OSError as error:
-        raise ToolError(f"the cache folder {target.parent} cannot be written ({error.strerror}); "
-                        f"set LUTLOOM_CACHE to another one") from error
-    try:
-        make(folder)
-        folder.chmod(0o755)
-        try:
-            folder.rename(target)
-        except OSError:
-            if not target.is_dir():  # not: another process was faster
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return target
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What tools made, kept by what it was made of."""
+"""What tools made (placed designs, compiled simulations), kept by what it was made of."""
 
 import contextlib
 import hashlib
@@ -17,11 +17,12 @@ def cache_folder(section):
 
 
 def content_key(*parts):
-    """A hash of texts or bytes, in order; 32 hexadecimal digits."""
+    """A hash of texts, bytes and files, in order; 32 hexadecimal digits. A file counts by its name and contents."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        digest.update(b"%d " % len(data) + data)
+        for item in (part.name, part.read_bytes()) if isinstance(part, Path) else (part,):
+            data = item if isinstance(item, bytes) else str(item).encode()
+            digest.update(b"%d " % len(data) + data)
     return digest.hexdigest()[:32]
 
 

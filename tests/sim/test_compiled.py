@@ -123,20 +123,6 @@ def test_models_are_kept_by_their_verilog(core, monkeypatch):
         compile_core(core(wait=4).folder)
 
 
-def test_an_interrupted_compilation_leaves_nothing(cache, tmp_path, monkeypatch):
-    monkeypatch.setenv("LUTLOOM_CACHE", str(tmp_path / "fresh"))
-
-    def fail(folder):
-        (folder / "half").write_text("")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        tools.cached("entry", fail)
-    assert not list((tmp_path / "fresh" / "sim").iterdir())
-    made = tools.cached("entry", lambda folder: (folder / "whole").write_text(""))
-    assert (made / "whole").exists()
-
-
 def test_ctrl_c_ends_the_processes(core):
     made = core()
 

@@ -142,6 +142,14 @@ def test_cache_keeps_what_is_whole(tmp_path, monkeypatch):
     assert cache.cached("s", key, make) == (entry, True) and len(made) == 2
 
 
+def test_files_count_by_name_and_contents(tmp_path):
+    keys = set()
+    for name, text in (("a", "x"), ("b", "x"), ("a", "y")):
+        (tmp_path / name).write_text(text)
+        keys.add(cache.content_key(tmp_path / name))
+    assert len(keys) == 3
+
+
 def test_cache_that_another_process_filled_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setenv("LUTLOOM_CACHE", str(tmp_path))
 
