@@ -161,12 +161,13 @@ class Thresholds(wiring.Component):
         m.d.comb += self.o_valid.eq(delayed(m, self.i_valid, self.delay, "valid", reset_less=False))
         m.d.comb += self._levels[0][0].i_addr.eq(self.i_beat)
         beat, prefixes, falling = self.i_beat, [None] * self._lanes, [None] * self._lanes
-        accs = [self.i_acc[lane] for lane in range(self._lanes)]
+        # acc >= T is the sign of T + ~acc: the carry chain's own last bit, no logic ahead of the register or behind it.
+        inverted = [~_signed(self.i_acc[lane]) for lane in range(self._lanes)]
         for level, roms in enumerate(self._levels):
             # A level is its memory, then a comparison with a register behind it; all else goes along.
             beat = delayed(m, beat, self._latency + 1, f"s{level}_beat")
             for lane in range(self._lanes):
-                acc = delayed(m, accs[lane], self._latency, f"s{level}_acc{lane}")
+                held = delayed(m, inverted[lane], self._latency, f"s{level}_inverted{lane}")
                 if level:
                     prefix = delayed(m, prefixes[lane], self._latency + 1, f"s{level}_prefix{lane}")
                     stored = roms[lane].o_data
@@ -178,10 +179,10 @@ class Thresholds(wiring.Component):
                         sign = roms[0].o_data[lane * cell + shape.width]
                         falling[lane] = delayed(m, sign, 1, f"s{level}_falling{lane}")
                 reached = Signal(name=f"s{level}_reached{lane}", reset_less=True)
-                m.d.sync += reached.eq(acc >= (stored.as_signed() if shape.signed else stored))
+                m.d.sync += reached.eq(((stored.as_signed() if shape.signed else stored) + held)[-1])
                 prefixes[lane] = reached if prefix is None else Cat(reached, prefix)
                 if level + 1 < bits:
-                    accs[lane] = delayed(m, acc, 1, f"s{level}_compared{lane}")
+                    inverted[lane] = delayed(m, held, 1, f"s{level}_compared{lane}")
                     m.d.comb += self._levels[level + 1][lane].i_addr.eq(Cat(prefixes[lane], beat))
         for lane, code in enumerate(prefixes):
             if self._has_falling:
@@ -190,3 +191,8 @@ class Thresholds(wiring.Component):
                 code = Cat(code[:-1], ~code[-1])
             m.d.comb += self.o[lane].eq(code)
         return m
+
+
+def _signed(value):
+    """The same number as a signed value."""
+    return value if value.shape().signed else Cat(value, 0).as_signed()
