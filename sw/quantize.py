@@ -1,5 +1,7 @@
 """A model into an integer network: ``lutloom.quantize``."""
 
+import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,12 +18,13 @@ from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.fold import fold
 from lutloom.passes.hoist import hoist
 from lutloom.passes.lower import lower
-from lutloom.passes.options import Options, _silent
+from lutloom.passes.options import Options
+from lutloom.passes.rewire import QUANTISERS
 from lutloom.passes.snap import snap
+from lutloom.passes.take_input import first_quantiser, take_input
 from lutloom.passes.take_input import input_format as format_of_input
-from lutloom.passes.take_input import take_input
 from lutloom.passes.verify import verify
-from lutloom.passes.weigh import weigh
+from lutloom.passes.weigh import choose, real_layers, weigh
 
 ROUNDINGS = ("nearest", "mask")
 REQUANTISERS = ("auto", "thresholds", "multiply")
@@ -48,8 +51,8 @@ PASSES = (
 )
 
 
-def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale="1/255", input_zero=0,
-             input_format="uint:8", method="mse", rounding="nearest", requant="auto", progress=None):
+def quantize(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
+             input_format=None, method="mse", rounding=None, requant="auto", progress=None):
     """The integer network of a model.
 
     Parameters
@@ -59,18 +62,19 @@ def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale=
     weights : str, optional
         SPEC of weight formats, such as ``int:4`` or ``conv1=bitmask:X0.0XX,*=int:8``; int:8 where nothing is said.
         Weights that the model itself quantises stay as they are.
-    activations : int or "binary"
-        Bits, 1 to 16, of activations that the model does not quantise itself.
+    activations : int or "binary", optional
+        Bits, 1 to 16, of activations that the model does not quantise itself; 8 where nothing is said.
     calibrate : str, path, array or Data, optional
         Data whose activations set the ranges; needed where the model does not bring them all.
-    input_scale, input_zero : Fraction, float, int or str
-        An input code stands for input_scale · (code - input_zero). A model that begins with a quantiser sets both.
-    input_format : str
-        ``uint:8`` and the like.
+    input_scale, input_zero : Fraction, float, int or str, optional
+        An input code stands for input_scale · (code - input_zero); 1/255 and 0 where nothing is said.
+    input_format : str, optional
+        ``int:8`` and the like; ``uint:8`` where nothing is said. A model that begins with a quantiser sets format,
+        scale and zero point itself.
     method : "mse", "minmax" or "percentile"
         How ranges come from calibration data.
-    rounding : "nearest" or "mask"
-        Of bitmask weights.
+    rounding : "nearest" or "mask", optional
+        Of bitmask weights; nearest where nothing is said.
     requant : "auto", "thresholds" or "multiply"
     progress : function of (step, done, total), optional
 
@@ -80,7 +84,9 @@ def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale=
 
     Raises
     ------
-    ModelError, DataError
+    ModelError
+        The model is not supported, or a choice is none or would change nothing.
+    DataError
     """
     if isinstance(model, Network):
         return model
@@ -95,15 +101,12 @@ def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale=
     return result
 
 
-QUANTISERS = ("quant", "bipolarquant", "multithreshold", "trunc")
-
-
 def is_network(path):
     """Whether a path names a network file rather than a model."""
     return Path(path).suffix == ".npz"
 
 
-def fake_quantised(model, *, activations=8, **choices):
+def fake_quantised(model, *, activations=None, **choices):
     """(graph, options) as ``quantize`` would lower them: the graph computes in floats what the network does exactly.
 
     Parameters
@@ -115,40 +118,92 @@ def fake_quantised(model, *, activations=8, **choices):
         As ``quantize`` takes.
     """
     as_float = activations == "float"
-    graph, options = prepared(model, activations=8 if as_float else activations, **choices)
+    graph, options = prepared(model, activations=None if as_float else activations, **choices)
+    if as_float:
+        _check_activations(graph, options)
     steps = (fold, take_input, weigh) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
 
 
-def prepared(model, *, weights=None, activations=8, calibrate=None, input_scale="1/255", input_zero=0,
-             input_format="uint:8", method="mse", rounding="nearest", requant="auto", progress=None):
-    """(graph, Options) of what a user gave, checked."""
-    progress = progress or _silent
-    activations = _bits(activations)
-    for what, value, choices in (("method", method, METHODS), ("rounding", rounding, ROUNDINGS),
+def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
+             input_format=None, method="mse", rounding=None, requant="auto", progress=None):
+    """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""
+    progress = progress or (lambda *_: None)
+    for what, value, choices in (("method", method, METHODS), ("rounding", rounding, (None, *ROUNDINGS)),
                                  ("requant", requant, REQUANTISERS)):
         if value not in choices:
-            raise ValueError(f"{what} must be one of {', '.join(choices)}, not {value!r}")
+            raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}, not {value!r}")
+    bits = 8 if activations is None else _bits(activations)
     if not isinstance(model, Graph):
         progress("read the model")
     graph = model if isinstance(model, Graph) else load_graph(model)
+    given = _input(graph, input_format, input_scale, input_zero)
+    frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
+    info = {"model": graph.name if isinstance(model, Graph) else Path(model).name,
+            "weights": str(weights) if weights is not None else "",
+            "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(bits),
+            "method": method, "rounding": rounding or ROUNDINGS[0]}
+    options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, info=info,
+                      progress=progress)
+    if rounding is not None:
+        _check_rounding(graph, options)
+    if activations is not None:
+        _check_activations(graph, options)
+    return graph, options
+
+
+def _input(graph, input_format, input_scale, input_zero):
+    """The InputFormat; ModelError for a choice that is none, or that a model which begins with a quantiser denies."""
     try:
-        format = Format.parse(str(input_format))
+        format = Format.parse("uint:8" if input_format is None else str(input_format))
     except ValueError as error:
         raise ModelError(f"--input cannot be {input_format!r}: {error}") from None
     if format.bits > 16 or format.kind == "bipolar":
         raise ModelError(f"--input must be uint:BITS or int:BITS of at most 16 bits, not {input_format}")
-    given = format_of_input(graph, format, _number("--input-scale", input_scale), _number("--input-zero", input_zero))
-    if given.scale <= 0:
+    scale = _number("--input-scale", "1/255" if input_scale is None else input_scale)
+    zero = _number("--input-zero", 0 if input_zero is None else input_zero)
+    if scale <= 0:
         raise ModelError(f"--input-scale must be positive, not {input_scale}")
-    frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
-    info = {"model": graph.name if isinstance(model, Graph) else Path(model).name,
-            "weights": str(weights) if weights is not None else "",
-            "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(activations),
-            "method": method, "rounding": rounding}
-    return graph, Options(given, weights, rounding, activations, method, frames, requant, info=info, progress=progress)
+    given = format_of_input(graph, format, scale, zero)
+    if first_quantiser(graph) is not None:
+        for option, choice, is_own in (("--input", input_format, format == given.format),
+                                       ("--input-scale", input_scale, math.isclose(scale, given.scale, rel_tol=1e-6)),
+                                       ("--input-zero", input_zero, zero == given.zero_point)):
+            if choice is not None and not is_own:
+                raise ModelError(f"model {graph.name!r} begins with a quantiser, which sets the input to "
+                                 f"{given.format}, scale {float(given.scale):g} and zero point "
+                                 f"{float(given.zero_point):g}; leave out {option}")
+        if given.scale <= 0:
+            raise ModelError(f"model {graph.name!r} begins with a quantiser of scale {float(given.scale):g}, but it "
+                             "must be positive; export the model again")
+    return given
+
+
+def _check_rounding(graph, options):
+    """ModelError where no layer has a bit mask, which alone knows roundings."""
+    layers = real_layers(graph)
+    if not layers:
+        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --rounding")
+    choices = choose(graph, layers, options).values()
+    if not any(choice.format is None or choice.format.kind == "bitmask" for choice in choices):
+        raise ModelError("--rounding is of weights as bit masks, but no layer has one; leave it out, or give a bit "
+                         "mask with --weights")
+
+
+def _check_activations(graph, options):
+    """ModelError where the model quantises all its activations itself."""
+    if not any(node.op in QUANTISERS for node in graph.nodes):
+        return
+    name, options = graph.name, replace(options, frames=None, progress=lambda *_: None)
+    for step in (fold, take_input, weigh):
+        graph = step(graph, options)
+    try:
+        calibrate(graph, options)
+    except DataError:  # there is something that has to be calibrated
+        return
+    raise ModelError(f"model {name!r} quantises all its activations itself; leave out --activations")
 
 
 def input_network(graph, given):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lutloom.passes.requantise import Count, Grid, Linear, Maximum, Minimum, Round, chained, grid_of, is_rising
+from lutloom.passes.requantise import Count, Grid, Linear, Round, chained, grid_of, is_rising
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,6 @@ class Value:
     def is_quantised(self):
         """Whether every chain ends on a grid by rounding or counting."""
         return all(any(isinstance(step, (Round, Count)) for step in chain) for chain in self.chains)
-
-    @property
-    def is_clamped(self):
-        """Whether there is anything in a chain but affine steps."""
-        return any(isinstance(step, (Maximum, Minimum, Round, Count)) for chain in self.chains for step in chain)
 
     def common_linear(self):
         """(scale, offset) of a plain value with one for all channels; None otherwise."""

@@ -17,7 +17,7 @@ def weigh(graph, options):
     last layer share one scale unless the user chose its scale.
     """
     layers = [node for node in graph.nodes if node.op in LINEAR]
-    free = [node for node in layers if node.params.get("weight_quant") is None]
+    free = real_layers(graph)
     if options.weights is not None and not free:
         raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --weights")
     choices = choose(graph, free, options) if free else {}
@@ -34,9 +34,14 @@ def weigh(graph, options):
     return with_nodes(graph, changes)
 
 
+def real_layers(graph):
+    """The convolutions and dense layers whose weights the source does not quantise."""
+    return [node for node in graph.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
+
+
 def choose(graph, free, options):
     """The FormatChoice of every layer whose weights are real numbers, by name."""
-    text = options.weights or "int:8"
+    text = "int:8" if options.weights is None else options.weights
     spec = text if not isinstance(text, str) else parse_spec(text, options.rounding)
     choices = spec.choose([node.name for node in free])
     last = _last(graph)

@@ -4,7 +4,7 @@ import gzip
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lutloom.errors import BuildError, FitError
@@ -203,8 +203,3 @@ def check_fit(counts, chip):
                 f"the netlist needs {counts[name]:,} {name}, but {chip.device} has {have:,}; ask for less with --fps, "
                 "use narrower weights (--weights bitmask:2) or take a larger board (lutloom boards)"
             )
-
-
-def facts_of(implementation):
-    """An `Implementation` as plain data for a report, paths as names."""
-    return {key: value.name if isinstance(value, Path) else value for key, value in asdict(implementation).items()}

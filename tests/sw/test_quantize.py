@@ -165,6 +165,7 @@ def test_progress_is_told():
         ),
         ({"input_format": "float"}, ModelError, "--input cannot be 'float'"),
         ({"weights": "conv9=int:4"}, ModelError, "'conv9', which matches no layer"),
+        ({"weights": ""}, ModelError, "--weights must be one format or a comma list of LAYER=FORMAT, .* not ''"),
         ({"weights": "int:99"}, ModelError, "int:BITS takes 1 to 16 bits"),
         ({"calibrate": None}, DataError, "--calibrate"),
         ({"calibrate": np.zeros((0, 8, 8, 2), np.uint8)}, DataError, "hold no frames"),
@@ -185,6 +186,63 @@ def test_weights_of_a_model_that_brings_its_own_cannot_be_chosen():
     graph = exact.chain("own", (4,), exact.dense(rng, "d", 3, 4, quant=4))
     with pytest.raises(ModelError, match="brings all its weights quantised; leave out --weights"):
         quantize(graph, weights="int:4")
+
+
+def own(rng, *begin):
+    """A model that quantises its weights, and its activations where ``begin`` does."""
+    return exact.chain("own", (4,), *begin, exact.dense(rng, "d", 3, 4, quant=4), exact.quant("q", 0.5, 4),
+                       exact.dense(rng, "e", 2, 3, quant=4))
+
+
+@pytest.mark.parametrize("choices, text", [
+    ({"activations": 4}, "model 'own' quantises all its activations itself; leave out --activations"),
+    ({"activations": "binary"}, "leave out --activations"),
+    ({"rounding": "mask"}, "model 'own' brings all its weights quantised; leave out --rounding"),
+    ({"input_scale": "1/16"}, "model 'own' begins with a quantiser, which sets the input to int:6, scale 0.25 and zero "
+                              "point 0; leave out --input-scale"),
+    ({"input_zero": 128}, "leave out --input-zero"),
+    ({"input_format": "uint:8"}, "leave out --input$"),
+])
+def test_choices_that_would_change_nothing(choices, text):
+    graph = own(np.random.default_rng(11), exact.quant("p", 0.25, 6))
+    with pytest.raises(ModelError, match=text):
+        quantize(graph, **choices)
+
+
+def test_choices_that_say_what_the_model_says():
+    graph = own(np.random.default_rng(12), exact.quant("p", 0.25, 6))
+    network = quantize(graph, input_scale="1/4", input_zero=0, input_format="int:6")
+    assert network.tensors[network.input].scale == Fraction(1, 4)
+
+
+def test_activations_that_a_model_leaves_open_can_be_chosen():
+    rng = np.random.default_rng(13)
+    graph = exact.chain("part", (4,), exact.dense(rng, "d", 3, 4), exact.quant("q", 0.5, 4),
+                        exact.dense(rng, "e", 3, 3), exact.relu("r"), exact.dense(rng, "f", 2, 3))
+    network = quantize(graph, activations=3, calibrate=rng.integers(0, 256, (20, 4)).astype(np.uint8))
+    assert {str(tensor.format) for tensor in network.tensors.values()} > {"int:4", "uint:3"}
+
+
+def test_float_activations_of_a_model_that_quantises_its_own():
+    graph = own(np.random.default_rng(14), exact.quant("p", 0.25, 6))
+    with pytest.raises(ModelError, match="leave out --activations"):
+        fake_quantised(graph, activations="float")
+
+
+@pytest.mark.parametrize("spec", [None, "int:4", "d1=binary,*=int:8"])
+def test_rounding_is_of_bit_masks(spec):
+    rng = np.random.default_rng(15)
+    graph, x = model(rng), frames(rng)
+    with pytest.raises(ModelError, match="--rounding is of weights as bit masks, but no layer has one; leave it out"):
+        quantize(graph, weights=spec, rounding="mask", calibrate=x)
+    for mask in ("d1=bitmask:3", "d1=bitmask:X0.0XX"):
+        assert quantize(graph, weights=mask, rounding="mask", calibrate=x).info["rounding"] == "mask"
+
+
+def test_a_first_quantiser_needs_a_scale():
+    graph = own(np.random.default_rng(16), exact.quant("p", -0.25, 6))
+    with pytest.raises(ModelError, match="begins with a quantiser of scale -0.25, but it must be positive"):
+        quantize(graph)
 
 
 def test_weights_that_are_not_finite_are_named():
