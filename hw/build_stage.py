@@ -117,7 +117,7 @@ def make_stage(network, plan, group, stage):
     latency = plan.memory_latency
     window = Window(
         name=stage.name, geometry=where, bits=source.bits, lanes=stage.width, pad_code=pad_code, latency=latency,
-        lead=latency + (latency > 1),
+        lead=latency if latency == 1 else latency + 2,
     )
     weights = None
     center = None
@@ -132,7 +132,9 @@ def make_stage(network, plan, group, stage):
             lanes=lanes, units=stage.units, x_format=source, w_format=form, acc_shape=acc_shape, masked=masked,
             dsp=stage.dsp,
         )
-        weights = weight_rom(group, stage, where, latency, "ebr" if plan.patchable else stage.weights_place)
+        # Far ways on an ECP5: a register between its blocks and the choice among them, one more behind it.
+        depth = latency if latency == 1 else latency + 1
+        weights = weight_rom(group, stage, where, depth, "ebr" if plan.patchable else stage.weights_place)
     else:
         kind = "max" if isinstance(group.main, MaxPool) else "sum"
         results = group.results if group.requantise is None else network.tensors[group.requantise.input]

@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass, field
 
-from amaranth.hdl import ClockSignal, Instance, Module, Signal
+from amaranth.hdl import ClockSignal, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
+
+from lutloom.hw.delay import delayed
 
 FAMILIES = ("sim", "generic", "ice40", "ecp5")
 
@@ -23,8 +25,9 @@ class MemorySpec:
     kind : "rom" or "ram"
     width, depth : int
         Bits a word, number of words.
-    latency : 1 or 2
-        Cycles from address to data. 2 uses the output register of an ECP5 block, and flip-flops on an iCE40.
+    latency : 1, 2 or 3
+        Cycles from address to data. 2 uses the output register of an ECP5 block, and flip-flops on an iCE40; 3 has
+        another register on the way, between the blocks of a deep ROM and the choice among them on an ECP5.
     place : "ebr" or "lut"
         Block RAM, or logic.
     """
@@ -45,8 +48,8 @@ class MemorySpec:
             number = getattr(self, what)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"memory {what} must be a positive integer, not {number!r}")
-        if self.latency not in (1, 2):
-            raise ValueError(f"memory latency must be 1 or 2 cycles, not {self.latency!r}")
+        if self.latency not in (1, 2, 3):
+            raise ValueError(f"memory latency must be 1, 2 or 3 cycles, not {self.latency!r}")
         if self.place not in ("ebr", "lut"):
             raise ValueError(f"memory place must be ebr or lut, not {self.place!r}")
 
@@ -118,7 +121,7 @@ class Rom(wiring.Component):
     width, depth : int
     init : iterable of int
         Words 0, 1, …, at most `depth` of them; the rest is zero.
-    latency : 1 or 2
+    latency : 1, 2 or 3
     place : "ebr" or "lut"
 
     Members
@@ -182,7 +185,7 @@ class Ram(wiring.Component):
     name : str
         Unique in the design.
     width, depth : int
-    latency : 1 or 2
+    latency : 1, 2 or 3
     place : "ebr" or "lut"
         With "lut": distributed RAM on ECP5, flip-flops on iCE40.
 
@@ -237,9 +240,4 @@ class Ram(wiring.Component):
 def _connect_read(m, memory, unit):
     read = memory.read_port()
     m.d.comb += read.addr.eq(unit.i_addr)
-    if unit.latency == 1:
-        m.d.comb += unit.o_data.eq(read.data)
-    else:
-        held = Signal(read.data.shape(), reset_less=True)
-        m.d.sync += held.eq(read.data)
-        m.d.comb += unit.o_data.eq(held)
+    m.d.comb += unit.o_data.eq(delayed(m, read.data, unit.latency - 1, "held"))

@@ -6,6 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from lutloom.hw.delay import delayed
 from lutloom.hw.fifo import values_stream
 from lutloom.hw.memory import Ram
 
@@ -63,7 +64,7 @@ class Window(wiring.Component):
     latency : 1 or 2
         Of the memories.
     lead : int
-        ``o_address`` comes so many cycles before ``o_valid``, at most ``delay``.
+        ``o_address`` comes so many cycles before ``o_valid``; the words wait in registers where it is long.
 
     Members
     -------
@@ -90,8 +91,9 @@ class Window(wiring.Component):
         g = geometry
         self._mux = g.banks > 1 or (pad_code is not None and any(g.pads))
         self._lead = lead
-        if not 1 <= lead <= self.delay:
-            raise ValueError(f"window lead must be 1 to its delay {self.delay}, not {lead}")
+        if lead < 1:
+            raise ValueError(f"window lead must be at least 1 cycle, not {lead}")
+        self._registers = max(int(self._mux), lead - 1 - latency)  # behind the memories
         super().__init__(
             {
                 "i": In(values_stream(bits, lanes)),
@@ -131,7 +133,7 @@ class Window(wiring.Component):
     @property
     def delay(self):
         """Cycles from the launch of a fold to o_valid."""
-        return 1 + self._latency + int(self._mux)
+        return 1 + self._latency + self._registers
 
     def elaborate(self, platform):
         m = Module()
@@ -163,8 +165,6 @@ class Window(wiring.Component):
             after = Signal(len(along), name=f"s{stage}_along", reset_less=True)
             m.d.sync += [after_valid.eq(valid), after.eq(along)]
             valid, along = after_valid, after
-        if self._lead == 0:
-            self._count(m, address, valid, along[2])
         rows = len(place["row"])
         m.d.comb += [
             self.o_valid.eq(valid),
@@ -348,9 +348,7 @@ class Window(wiring.Component):
                 padding = Cat(Const(self._pad_code, self._bits + 1)[: self._bits] for _ in range(self._lanes))
                 word = Mux(along[j], word, padding)
             m.d.comb += x.word_select(j, self._bits * self._lanes).eq(word)
-        taps = along[:rows]
-        if self._mux:
-            o_x, o_taps = Signal(len(x), reset_less=True), Signal(rows, reset_less=True)
-            m.d.sync += [o_x.eq(x), o_taps.eq(taps)]
-            x, taps = o_x, o_taps
-        m.d.comb += [self.o_x.eq(x), self.o_taps.eq(taps)]
+        m.d.comb += [
+            self.o_x.eq(delayed(m, x, self._registers, "x")),
+            self.o_taps.eq(delayed(m, along[:rows], self._registers, "taps")),
+        ]

@@ -106,13 +106,11 @@ def _read(spec, attribute=""):
 
 
 def _registered(spec, source):
-    if spec.latency == 1:
-        return [f"assign o_data = {source};"]
-    return [
-        f"reg [{spec.width - 1}:0] held;",
-        f"always @(posedge clk) held <= {source};",
-        "assign o_data = held;",
-    ]
+    lines = []
+    for stage in range(1, spec.latency):
+        lines += [f"reg [{spec.width - 1}:0] held{stage};", f"always @(posedge clk) held{stage} <= {source};"]
+        source = f"held{stage}"
+    return [*lines, f"assign o_data = {source};"]
 
 
 def _behavioural(spec, image):
@@ -143,19 +141,20 @@ def _logic(spec, family, words):
 def _native(spec, family, contents):
     tiles = cut(spec, family)
     lines, parts = [], []
-    inside = family == "ecp5" and spec.kind == "rom" and spec.latency == 2  # the block's own output register
+    inside = family == "ecp5" and spec.kind == "rom" and spec.latency > 1  # the block's own output register
+    between = inside and spec.latency == 3
     for column in sorted({tile.column for tile in tiles}):
         rows = [tile for tile in tiles if tile.column == column]
         name, shape = f"c{column}", rows[0]
         local = shape.depth.bit_length() - 1
         lines.append(f"wire [{local - 1}:0] {name}_addr = {_low(spec, 'i_addr', local)};")
-        select = spec.addr_bits - local
+        select, row = spec.addr_bits - local, ""
         if len(rows) > 1:
-            high = f"i_addr[{spec.addr_bits - 1}:{local}]"
-            for stage in ("row0", "row")[0 if inside else 1 :]:
-                lines.append(f"reg [{select - 1}:0] {name}_{stage};")
-                lines.append(f"always @(posedge clk) {name}_{stage} <= {high};")
-                high = f"{name}_row0"
+            row = f"i_addr[{spec.addr_bits - 1}:{local}]"
+            for stage in range(1 + inside + between):
+                lines.append(f"reg [{select - 1}:0] {name}_row{stage};")
+                lines.append(f"always @(posedge clk) {name}_row{stage} <= {row};")
+                row = f"{name}_row{stage}"
         for number, tile in enumerate(rows):
             wire = f"{name}r{number}"
             lines.append(f"wire [{tile.width - 1}:0] {wire};")
@@ -168,7 +167,15 @@ def _native(spec, family, contents):
                 lines.append(f"wire [{local - 1}:0] {wire}_write_addr = {_low(spec, 'i_write_addr', local)};")
             block = contents.get((spec.name, tile.index))
             lines += instance(family, tile, wire, f"{name}_addr", write, inside, block)
-        data = _select([f"{name}r{number}" for number in range(len(rows))], f"{name}_row", select - 1)
+        words = [f"{name}r{number}" for number in range(len(rows))]
+        if between:
+            # The ways from the blocks are long: two of them meet, then comes the register.
+            pairs = [words[at : at + 2] for at in range(0, len(words), 2)]
+            words = [f"{name}p{number}" for number in range(len(pairs))]
+            for word, pair in zip(words, pairs, strict=True):
+                lines.append(f"reg [{shape.width - 1}:0] {word};")
+                lines.append(f"always @(posedge clk) {word} <= {_select(pair, f'{name}_row1', 0)};")
+        data = _select(words, row, select - 1, between)
         lines.append(f"wire [{shape.width - 1}:0] {name} = {data};")
         parts.append(f"{name}[{shape.columns - 1}:0]")
     word = f"{{{', '.join(reversed(parts))}}}"
@@ -180,11 +187,12 @@ def _low(spec, signal, bits):
     return f"{signal}[{bits - 1}:0]" if spec.addr_bits > bits else signal
 
 
-def _select(names, row, bit):
-    """A tree of two-way multiplexers, the top bit of the row number at its root."""
+def _select(names, row, bit, lowest=0):
+    """A tree of two-way multiplexers, the top bit of the row number at its root, bit ``lowest`` at its leaves."""
     if len(names) == 1:
         return names[0]
-    half = 1 << bit
+    half = 1 << (bit - lowest)
     if len(names) <= half:
-        return _select(names, row, bit - 1)
-    return f"({row}[{bit}] ? {_select(names[half:], row, bit - 1)} : {_select(names[:half], row, bit - 1)})"
+        return _select(names, row, bit - 1, lowest)
+    above, below = (_select(part, row, bit - 1, lowest) for part in (names[half:], names[:half]))
+    return f"({row}[{bit}] ? {above} : {below})"

@@ -107,12 +107,12 @@ def test_names_must_be_unique():
     ({"name": "a b"}, "memory name must be a Verilog identifier, not 'a b'"),
     ({"width": 0}, "memory width must be a positive integer, not 0"),
     ({"depth": 2.5}, "memory depth must be a positive integer, not 2.5"),
-    ({"latency": 3}, "memory latency must be 1 or 2 cycles, not 3"),
+    ({"latency": 4}, "memory latency must be 1, 2 or 3 cycles, not 4"),
     ({"place": "flash"}, "memory place must be ebr or lut, not 'flash'"),
     ({"init": [0] * 5}, "memory 'm' holds 4 words, not 5"),
     ({"init": [1, 4]}, r"word 1 of memory 'm' must be in 0 ... 2\*\*2 - 1, not 4"),
     ({"init": [-1]}, r"word 0 of memory 'm' must be in 0 ... 2\*\*2 - 1, not -1"),
-])  # fmt: skip
+])
 def test_rom_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         Rom(**{"name": "m", "width": 2, "depth": 4, **change})

@@ -109,5 +109,5 @@ def test_errors():
         make(acc_low=-40)
     with pytest.raises(ValueError, match="lanes must be a positive integer, not 0"):
         make(lanes=0)
-    with pytest.raises(ValueError, match="memory latency must be 1 or 2 cycles, not 3"):
-        make(latency=3)
+    with pytest.raises(ValueError, match="memory latency must be 1, 2 or 3 cycles, not 4"):
+        make(latency=4)
