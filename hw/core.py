@@ -6,9 +6,9 @@ from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal, UnusedElabor
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from lutloom.executor import in_a_row, predict
 from lutloom.hw.build_stage import adapters, make_stage
 from lutloom.plan import group_layers
-from lutloom.schedule import predict
 
 # Planning makes units for their schedules alone, and drops them.
 warnings.filterwarnings("ignore", category=UnusedElaboratable)
@@ -86,7 +86,7 @@ class Core(wiring.Component):
     def predict(self):
         """Interval, latency and every transfer, from the schedules alone."""
         names, schedules = zip(*self.schedules, strict=True)
-        return predict(schedules, self._input["beats"], self._output["beats"], names)
+        return predict(in_a_row(schedules, names), self._input["beats"], self._output["beats"])
 
     def elaborate(self, platform):
         m = Module()

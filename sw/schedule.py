@@ -1,10 +1,9 @@
-"""Schedules: when units take beats in and give beats out, as data, and the executor that runs them.
+"""Schedules: when units with one input and one output take beats in and give beats out, as data.
 
 A stream link carries beats 0, 1, 2 …; beat k is transferred in cycle t[k], the first in which the producer offers it
 and the consumer takes it. Each unit's schedule says, from the transfers on its two links, from which cycle on it
-offers its next output beat and from which cycle on it takes its next input beat. The executor finds every transfer
-of a chain of units, cycle for cycle what the hardware does; interval and latency follow. A chain that cannot go on is
-a deadlock, and the executor names the unit that waits.
+offers its next output beat and from which cycle on it takes its next input beat; ``lutloom.executor`` finds every
+transfer from these. Units with more ports stand in ``lutloom.schedule_branches``.
 """
 
 from dataclasses import dataclass
@@ -282,98 +281,3 @@ class _ReduceRun:
             return arrived[beat - 1] + 1 if beat else 0
         last = frame * self.s.beats_out - 1
         return None if last >= len(left) else left[last] + 1
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the executor found.
-
-    Parameters
-    ----------
-    interval_cycles, latency_cycles : int
-    links : list of list of int
-        Cycle of every transfer on every link, input first, in a run of several frames back to back from cycle 0.
-    """
-
-    interval_cycles: int
-    latency_cycles: int
-    links: list
-
-
-class Deadlock(Exception):
-    """A chain of schedules that cannot go on; the message names the unit that waits."""
-
-
-def run(schedules, beats_in, beats_out, frames, names=None):
-    """Transfers on every link of a chain of units, source always valid, sink always ready.
-
-    Parameters
-    ----------
-    schedules : sequence of schedules
-    beats_in, beats_out : int
-        Beats a frame on the first and on the last link.
-    frames : int
-    names : sequence of str, optional
-        Of the units, for the message of a deadlock.
-
-    Returns
-    -------
-    list of list of int
-        Cycle of every transfer, a list a link.
-
-    Raises
-    ------
-    Deadlock
-    """
-    runs = [schedule.start() for schedule in schedules]
-    links = [[] for _ in range(len(runs) + 1)]
-    limit_in, limit_out = beats_in * frames, beats_out * frames
-    last = len(runs)
-    pending = set(range(len(links)))
-    while pending:
-        index = max(pending)  # downstream first: room is made before it is asked for
-        pending.discard(index)
-        times = links[index]
-        before = len(times)
-        producer = runs[index - 1] if index else None
-        consumer = runs[index] if index < last else None
-        up = links[index - 1] if index else None
-        down = links[index + 1] if index < last else None
-        while True:
-            beat = len(times)
-            if (producer is None and beat >= limit_in) or (consumer is None and beat >= limit_out):
-                break
-            offered = producer.offer(beat, up, times) if producer else 0
-            if offered is None:
-                break
-            taken = consumer.accept(beat, times, down) if consumer else 0
-            if taken is None:
-                break
-            times.append(max(offered, taken))
-        if len(times) > before:
-            if index:
-                pending.add(index - 1)
-            if index < last:
-                pending.add(index + 1)
-    if len(links[-1]) < limit_out:
-        stuck = next((k for k in range(last, 0, -1) if len(links[k - 1])), 0)
-        name = names[stuck - 1] if names and stuck else f"unit {stuck}"
-        raise Deadlock(f"{name} waits for ever after {len(links[-1])} of {limit_out} output beats")
-    return links
-
-
-def predict(schedules, beats_in, beats_out, names=None, frames=4, most_frames=24):
-    """Interval and latency of a chain of units: the definitions of ``report.json``.
-
-    Latency is that of one frame in the idle chain. The interval is read off where the spacing of last output beats
-    has stayed the same for two frames (frames are added until it has).
-    """
-    single = run(schedules, beats_in, beats_out, 1, names)
-    latency = single[-1][-1] - single[0][0]
-    while True:
-        links = run(schedules, beats_in, beats_out, frames, names)
-        ends = links[-1][beats_out - 1 :: beats_out]
-        gaps = [after - before for before, after in zip(ends, ends[1:], strict=False)]
-        if gaps[-1] == gaps[-2] or frames >= most_frames:
-            return Prediction(interval_cycles=gaps[-1], latency_cycles=latency, links=links)
-        frames = min(2 * frames, most_frames)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from stream_bench import drive
 
+from lutloom.executor import in_a_row, run
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.fifo import ShiftFifo
 from lutloom.rom import pack
-from lutloom.schedule import run
 
 
 def pixels(channels, width, count, seed=1):
@@ -32,7 +32,7 @@ def test_values_and_schedule(kind, channels, width, ratio, rates):
     outputs, came, left = drive(unit, beats, len(expected), in_rate=rates[0], out_rate=rates[1], seed=3)
     assert outputs == expected
     if rates == (1.0, 1.0):
-        links = run([unit.schedule], len(beats), len(expected), 1)
+        links = run(in_a_row([unit.schedule]), len(beats), len(expected), 1)
         assert (links[0], links[1]) == (came, left)
 
 

@@ -7,13 +7,13 @@ import pytest
 from amaranth.hdl import signed, unsigned
 from stream_bench import drive
 
+from lutloom.executor import in_a_row, run
 from lutloom.formats import Format
 from lutloom.hw.geometry import Geometry
 from lutloom.hw.pool import Pool
 from lutloom.hw.stage import Stage
 from lutloom.hw.window import Window
 from lutloom.rom import pack
-from lutloom.schedule import run
 
 
 def pool_stage(kind, height, width, channels, kernel, stride, pads, word, out_width, latency, credits, bits=4):
@@ -74,7 +74,7 @@ def test_pooling(case, rates, kind):
     outputs, came, left = drive(stage, beats, len(expected), in_rate=rates[0], out_rate=rates[1], seed=seed)
     assert outputs == expected
     if rates == (1.0, 1.0):
-        links = run([stage.schedule], len(beats) // 3, len(expected) // 3, 3)
+        links = run(in_a_row([stage.schedule]), len(beats) // 3, len(expected) // 3, 3)
         assert links[1] == left
         assert links[0][: len(came)] == came
 

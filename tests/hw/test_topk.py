@@ -7,9 +7,9 @@ from amaranth.hdl import signed, unsigned
 from bench import packed
 from stream_bench import drive
 
+from lutloom.executor import in_a_row, run
 from lutloom.hw.topk import TopK
 from lutloom.hw.tree import range_of
-from lutloom.schedule import run
 from lutloom.toolchain.tools import yosys_for_amaranth
 
 # count, width, k
@@ -43,7 +43,7 @@ def test_results(count, width, k, shape, rates):
     got, taken, given = drive(unit, beats, len(expected), in_rate=rates[0], out_rate=rates[1], seed=3)
     assert got == expected
     if rates == (1.0, 1.0):
-        predicted = run([unit.schedule], unit.beats, k, len(values))
+        predicted = run(in_a_row([unit.schedule]), unit.beats, k, len(values))
         assert [taken, given] == [list(cycles) for cycles in predicted[:2]]
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from lutloom.emit import write_rtl
+from lutloom.executor import in_a_row, run
 from lutloom.hw.core import Core
 from lutloom.manifest import read_weights
 from lutloom.memories import hex_image, read_hex_image
 from lutloom.network import Network
-from lutloom.schedule import run
 from lutloom.sim.random_network import random_inputs, random_network, random_plan
 from lutloom.simulate import simulate
 
@@ -68,7 +68,7 @@ def test_every_beat_is_where_the_schedules_say(built):
     assert (result.frames, result.differ) == (FRAMES, 0)
     core = Core(network, plan)
     schedules = [schedule for _, schedule in core.schedules]
-    links = run(schedules, core.input["beats"], core.output["beats"], FRAMES)
+    links = run(in_a_row(schedules), core.input["beats"], core.output["beats"], FRAMES)
     first = int(result.input_cycles.ravel()[0])
     assert [int(cycle) - first for cycle in result.input_cycles.ravel()] == links[0]
     assert [int(cycle) - first for cycle in result.output_cycles.ravel()] == links[-1]
@@ -150,12 +150,12 @@ def test_a_wrong_schedule_is_seen(built):
     core = Core(network, plan)
     right = [schedule for _, schedule in core.schedules]
     ports = core.input["beats"], core.output["beats"], FRAMES
-    assert run(right, *ports)[-1] == counted
+    assert run(in_a_row(right), *ports)[-1] == counted
     for index, schedule in enumerate(right):
         if not schedule.busy:
             continue
         for wrong in (replace(schedule, delay=schedule.delay + 1), replace(schedule, cost=schedule.cost + 1)):
-            assert run([*right[:index], wrong, *right[index + 1 :]], *ports)[-1] != counted
+            assert run(in_a_row([*right[:index], wrong, *right[index + 1 :]]), *ports)[-1] != counted
 
 
 def test_prediction_is_what_plan_json_says(built):

@@ -10,6 +10,7 @@ import pytest
 from amaranth.hdl import Value, signed, unsigned
 
 from lutloom.emit import to_verilog
+from lutloom.executor import in_a_row, run
 from lutloom.formats import Format
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.bipolar import BipolarDot
@@ -28,7 +29,6 @@ from lutloom.hw.topk import TopK
 from lutloom.hw.tree import AdderTree, MaxTree, range_of
 from lutloom.hw.xnor import XnorDot
 from lutloom.memories import behavioural, hex_image
-from lutloom.schedule import run
 from lutloom.sim.units import run_stream, run_unit
 from lutloom.weights import WeightFormat
 
@@ -244,7 +244,7 @@ def serialize(shape, units, width, beats):
 
 def scheduled(unit, i, o, frames=1):
     """Beats, at the cycles of the unit's schedule."""
-    came, left = run([unit.schedule], len(i) // frames, len(o) // frames, frames)[:2]
+    came, left = run(in_a_row([unit.schedule]), len(i) // frames, len(o) // frames, frames)[:2]
     return Beats(unit, i, o, list(came), list(left))
 
 

@@ -1,9 +1,22 @@
-"""The executor of schedules: links, intervals, deadlocks."""
+"""Schedules of chains: links, intervals, deadlocks."""
 
 import numpy as np
 import pytest
 
-from lutloom.schedule import Deadlock, Gather, Pipe, Reduce, Scatter, Windowed, predict, run
+from lutloom.executor import Deadlock, in_a_row
+from lutloom.executor import predict as predict_units
+from lutloom.executor import run as run_units
+from lutloom.schedule import Gather, Pipe, Reduce, Scatter, Windowed
+
+
+def run(schedules, *counts, names=None):
+    """Links of a chain."""
+    return run_units(in_a_row(schedules, names), *counts)
+
+
+def predict(schedules, *counts):
+    """Interval and latency of a chain."""
+    return predict_units(in_a_row(schedules), *counts)
 
 
 def windowed(groups=4, cost=3, words=4, credits=2, capacity=8, delay=5):
