@@ -56,3 +56,57 @@ def drive(unit, beats, expect, *, in_rate=1.0, out_rate=1.0, seed=0, limit=200_0
     simulator.add_testbench(bench)
     simulator.run()
     return outputs, in_cycles, out_cycles
+
+
+def drive_ports(unit, beats, expect, *, in_rates=None, out_rates=None, seed=0, limit=100_000):
+    """Send beats into several streams, collect those of several; the same as `drive` by name of the stream.
+
+    Parameters
+    ----------
+    unit : component
+    beats : dict of str to list of int
+    expect : dict of str to int
+        Output beats to wait for.
+    in_rates, out_rates : dict of str to float, optional
+        1.0 where a name is not there.
+    seed, limit : int
+
+    Returns
+    -------
+    outputs, cycles : dict of str to list of int
+        Payloads; cycles of every transfer of inputs and outputs.
+    """
+    chance = random.Random(seed)
+    in_rates, out_rates = in_rates or {}, out_rates or {}
+    outputs, cycles = {name: [] for name in expect}, {name: [] for name in (*beats, *expect)}
+
+    async def bench(ctx):
+        offering, cycle = dict.fromkeys(beats, False), 0
+        while any(len(outputs[name]) < count for name, count in expect.items()):
+            assert cycle < limit, f"after {limit} cycles: {({name: len(at) for name, at in cycles.items()})}"
+            for name, words in beats.items():
+                sent = len(cycles[name])
+                offering[name] = sent < len(words) and (offering[name] or chance.random() < in_rates.get(name, 1.0))
+                ctx.set(getattr(unit, name).valid, offering[name])
+                if offering[name]:
+                    ctx.set(getattr(unit, name).payload.as_value(), words[sent])
+            taking = {name: chance.random() < out_rates.get(name, 1.0) for name in expect}
+            for name in expect:
+                ctx.set(getattr(unit, name).ready, taking[name])
+            for name in beats:
+                if offering[name] and ctx.get(getattr(unit, name).ready):
+                    cycles[name].append(cycle)
+                    offering[name] = False
+            for name in expect:
+                stream = getattr(unit, name)
+                if taking[name] and ctx.get(stream.valid):
+                    outputs[name].append(ctx.get(stream.payload.as_value()))
+                    cycles[name].append(cycle)
+            await ctx.tick()
+            cycle += 1
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return outputs, cycles
