@@ -24,16 +24,39 @@ softmax      - (over channels)
 argmax       - (gives (1,))
 topk         k (indices, best first, lower index first among equals)
 
+Integer models (``arithmetic`` is not "real") have, besides these, operators on codes. Every value of theirs has a
+TensorQuant in ``quants``; in real numbers they compute the same, without rounding but within the codes' range:
+
+conv, dense  weight and bias as real numbers, weight_quant, bias_codes (N,) or None (in units of the input's scale
+             times the weight's), low and high: the codes that the fused activation clamps to
+add, sub, mul  low, high; two inputs that broadcast
+maxpool, avgpool  low, high
+mean         kernel (y, x): the average of a whole map, one rounding by a multiplier
+requantize   - (the same numbers on another TensorQuant)
+table        function ("relu", "relu6", "leaky_relu", "hard_swish", "logistic", "tanh"), alpha
+softmax      beta (over the last axis)
+reshape      - (raster order; the shape is the output's)
+transpose    order: axis i of the output is axis order[i] of the input
+concat       axis; any number of inputs
+slice        begin, sizes, steps (one an axis)
+pad          before, after (one an axis), code
+constant     codes (no input)
+read         state, reset (codes): what ``write`` of the same state was given in the frame before (no input)
+write        state
+
 ``rounding`` is a name of qonnx's: ROUND (half to even), CEIL, FLOOR, UP (away from zero), DOWN (towards zero),
 HALF_UP (half away from zero), HALF_DOWN (half towards zero). quant: y = (clip(rounding(x/scale + zero_point)) -
 zero_point)·scale; trunc: y = (rounding(round(x/scale + zero_point) / 2**(in_bits - out_bits)) - zero_point)·scale.
 Several affine nodes may follow each other; together they are exact where one rounded affine would not be.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
+
+from lutloom.formats import Format
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +81,28 @@ class WeightQuant:
     bits: int
     signed: bool = True
     narrow: bool = False
+
+
+@dataclass(frozen=True)
+class TensorQuant:
+    """What the codes of an integer model's value stand for: real = scale · (code - zero_point).
+
+    Parameters
+    ----------
+    scale : numpy.float32 or float
+        As the file has it, in the file's own type: multipliers are computed from it with the source's rounding.
+    zero_point : int
+    format : Format
+        int:8, uint:8 ...
+    """
+
+    scale: float
+    zero_point: int
+    format: Format
+
+    def real(self, codes):
+        """float64 reals of codes."""
+        return (np.asarray(codes, np.float64) - self.zero_point) * float(self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +147,10 @@ class Graph:
         The model's own output shape without the batch.
     output_layout : "NCHW", "NHWC" or "NC"
         The same for the output: NCHW means y.transpose(0, 3, 1, 2).reshape(-1, *output_shape) gives the model's own.
+    arithmetic : "real" or "tflm"
+        Whose integer arithmetic an integer model is meant in: "tflm" is TensorFlow Lite Micro's; "real" is none.
+    quants : mapping of str to TensorQuant
+        Of every value of an integer model.
     """
 
     name: str
@@ -113,6 +162,8 @@ class Graph:
     input_layout: str
     output_shape: tuple[int, ...]
     output_layout: str = "NC"
+    arithmetic: str = "real"
+    quants: Mapping[str, TensorQuant] = field(default_factory=dict)
 
     def consumers(self, value):
         """Nodes that read a value."""

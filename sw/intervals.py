@@ -5,14 +5,17 @@ itself the intervals are attained. With ``by_format`` weights and activations ar
 other weights of the same formats cannot leave the interval (``--patchable``).
 """
 
-from itertools import product
+import itertools
 
 import numpy as np
 
 from lutloom.golden.exact import magnitude
+from lutloom.golden.join import add, product, scaled_codes
 from lutloom.golden.multiply import multiply
 from lutloom.golden.thresholds import thresholds
-from lutloom.network import Conv, Dense, Multiply, Offset, SumPool, Thresholds, TopK
+from lutloom.network import (
+    Add, Constant, Conv, Dense, Multiply, Offset, Pad, Product, Softmax, State, SumPool, Table, Thresholds, TopK,
+)
 from lutloom.shapes import output_shape
 
 
@@ -56,7 +59,7 @@ def channel_ranges(layer, tensor, by_format=False):
         rows = _valid_taps(height, out_height, kh, layer.stride[0], layer.dilation[0], layer.pads[0])
         columns = _valid_taps(width, out_width, kw, layer.stride[1], layer.dilation[1], layer.pads[1])
     lows, highs = [], []
-    for ys, xs in product(rows, columns):
+    for ys, xs in itertools.product(rows, columns):
         valid = np.zeros(weights.shape[1:3], dtype=bool)
         valid[np.ix_(list(ys), list(xs))] = True
         lows.append(np.where(valid, inside[0], rim[0]).sum(axis=(1, 2)))
@@ -64,10 +67,26 @@ def channel_ranges(layer, tensor, by_format=False):
     return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
-def output_range(layer, tensor, by_format=False):
-    """(low, high) of the codes a layer gives, of its input tensor."""
-    low, high = (tensor.format.code_low, tensor.format.code_high) if by_format else (tensor.low, tensor.high)
+def output_range(layer, *tensors, by_format=False):
+    """(low, high) of the codes a layer gives, of its input tensors."""
+    if isinstance(layer, Constant):
+        return int(layer.codes.min()), int(layer.codes.max())
+    ends = [(tensor.format.code_low, tensor.format.code_high) if by_format else (tensor.low, tensor.high)
+            for tensor in tensors]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    tensor = tensors[0]
     match layer:
+        case Add() | Product():
+            return _joined_range(layer, tensors, ends)
+        case Table():
+            codes = layer.codes[low - tensor.format.code_low:high - tensor.format.code_low + 1]
+            return int(codes.min()), int(codes.max())
+        case Softmax():
+            return layer.low, layer.high
+        case Pad() if any((*layer.before, *layer.after)):
+            return min(low, layer.code), max(high, layer.code)
+        case State():
+            return min(low, int(layer.reset.min())), max(high, int(layer.reset.max()))
         case Conv() | Dense():
             return accumulator_range(layer, tensor, by_format)
         case SumPool():
@@ -88,6 +107,23 @@ def output_range(layer, tensor, by_format=False):
         case TopK():
             return 0, tensor.shape[0] - 1
     return low, high
+
+
+def _joined_range(layer, tensors, ends):
+    """(low, high) of an Add or Product: both are monotone in each input, so the corners hold the extremes."""
+    pairs = np.array(list(itertools.product(*ends)), np.int64).T
+    if isinstance(layer, Add):
+        parts = [scaled_codes(tensor.format, layer.left, *parameters)[codes - tensor.format.code_low]
+                 for tensor, codes, parameters in zip(tensors, pairs, add_inputs(layer), strict=True)]
+        codes = add(*parts, layer)
+    else:
+        codes = product(*pairs, layer)
+    return int(codes.min()), int(codes.max())
+
+
+def add_inputs(layer):
+    """(offset, multiplier, shift) of each input of an Add."""
+    return list(zip(layer.offsets, layer.multipliers, layer.shifts, strict=True))
 
 
 def multiply_layer(layer, acc):

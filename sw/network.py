@@ -3,7 +3,8 @@
 A layer takes tensors of codes and gives one. ``Conv`` and ``Dense`` give exact accumulators: the sum over taps of
 weight · value, where a value is the code itself (zero point not subtracted: what it contributes is a constant per
 channel that the requantisation behind it holds) or 2·code - 1 for a bipolar input. Requantisation turns accumulators
-into the next layer's codes.
+into the next layer's codes. Layers of two and more inputs, tables and state stand in ``lutloom.layers_arithmetic`` and
+``lutloom.layers_moving``.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from types import MappingProxyType
 import numpy as np
 
 from lutloom.formats import Format
+from lutloom.layers_arithmetic import Add, Product, Softmax, Table
+from lutloom.layers_moving import Concat, Constant, Pad, Reshape, Slice, State, Transpose
 from lutloom.weights import WeightFormat
 
 
@@ -208,7 +211,16 @@ class TopK:
     k: int = 1
 
 
-Layer = Conv | Dense | MaxPool | SumPool | Flatten | Thresholds | Multiply | Offset | TopK
+Layer = (
+    Conv | Dense | MaxPool | SumPool | Flatten | Thresholds | Multiply | Offset | TopK
+    | Add | Product | Table | Softmax
+    | Reshape | Transpose | Concat | Slice | Pad | Constant | State
+)
+
+
+def inputs_of(layer):
+    """Names of the tensors that a layer takes, in order; a State's is of the frame before."""
+    return layer.inputs if hasattr(layer, "inputs") else (layer.input,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,12 +262,24 @@ class Network:
         object.__setattr__(self, "layers", tuple(self.layers))
 
     def __call__(self, codes):
-        """Codes of the output for a batch of input codes (batch first, NHWC): exactly what the hardware gives."""
-        return self._executor.run(codes)
+        """Codes of the output for a batch of input codes (batch first, NHWC): exactly what the hardware gives.
+
+        A network with state takes the batch as one stream, in order, from a cleared state.
+        """
+        return self._executor.run(codes, (self.output,))[self.output]
+
+    def run(self, codes, names):
+        """Codes of some tensors for a batch of input codes: a dict by tensor name."""
+        return self._executor.run(codes, names)
+
+    @property
+    def has_state(self):
+        """Whether a frame's output depends on the frames before it."""
+        return any(isinstance(layer, State) for layer in self.layers)
 
     def trace(self, codes):
         """Codes of every tensor for a batch of input codes: a dict by tensor name, the input's among them."""
-        return self._executor.trace(codes)
+        return self._executor.run(codes, tuple(self.tensors))
 
     def encode(self, data):
         """Input codes (batch first, NHWC) of a user's data; see ``lutloom.network_data``."""

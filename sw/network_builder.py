@@ -44,7 +44,7 @@ class NetworkBuilder:
         """
         source = self.last
         layer = kind(name, source.name, name, *arguments, **parameters)
-        low, high = output_range(layer, source, by_format)
+        low, high = output_range(layer, source, by_format=by_format)
         moved = kind in (MaxPool, Flatten)
         if isinstance(format, str):
             format = Format.parse(format)

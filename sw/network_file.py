@@ -34,6 +34,17 @@ LAYERS = {
         net.Multiply,
         net.Offset,
         net.TopK,
+        net.Add,
+        net.Product,
+        net.Table,
+        net.Softmax,
+        net.Reshape,
+        net.Transpose,
+        net.Concat,
+        net.Slice,
+        net.Pad,
+        net.Constant,
+        net.State,
     )
 }
 
@@ -137,7 +148,7 @@ def _layer_to_json(index, layer, arrays):
             arrays[f"{index}.{field.name}"] = value
             entry[field.name] = None
         elif isinstance(value, tuple):
-            entry[field.name] = [int(number) for number in value]
+            entry[field.name] = [item if isinstance(item, str) else int(item) for item in value]
         else:
             entry[field.name] = value if isinstance(value, str) else int(value)
     return entry

@@ -1,6 +1,12 @@
 """Shapes of a network's tensors."""
 
-from lutloom.network import Conv, Dense, Flatten, MaxPool, SumPool, TopK
+from math import prod
+
+import numpy as np
+
+from lutloom.network import (
+    Add, Concat, Constant, Conv, Dense, Flatten, MaxPool, Pad, Product, Reshape, Slice, State, SumPool, TopK, Transpose,
+)
 
 
 def window_shape(shape, kernel, stride, pads, dilation=(1, 1)):
@@ -12,8 +18,18 @@ def window_shape(shape, kernel, stride, pads, dilation=(1, 1)):
     return tuple((p - r) // s + 1 for p, r, s in zip(padded, reach, stride, strict=True))
 
 
-def output_shape(layer, shape):
-    """Shape of a layer's output, of its input's; ValueError where the layer cannot take it."""
+def output_shape(layer, *shapes):
+    """Shape of a layer's output, of its inputs'; ValueError where the layer cannot take them."""
+    if isinstance(layer, Constant):
+        return tuple(layer.codes.shape)
+    if isinstance(layer, Concat):
+        return _joined(layer, shapes)
+    if isinstance(layer, Add | Product):
+        try:
+            return tuple(int(size) for size in np.broadcast_shapes(*shapes))
+        except ValueError:
+            raise ValueError(f"takes inputs of shapes {' and '.join(map(str, shapes))}, which do not fit") from None
+    shape, = shapes
     match layer:
         case Conv():
             _, kh, kw, depth = layer.weights.codes.shape
@@ -36,6 +52,22 @@ def output_shape(layer, shape):
             if len(shape) != 1 or not 1 <= layer.k <= shape[0]:
                 raise ValueError(f"takes at least k = {layer.k} values in a row, but its input has shape {shape}")
             return (layer.k,)
+        case Reshape():
+            if prod(layer.shape) != prod(shape):
+                raise ValueError(f"makes shape {layer.shape} of {shape}, which has {prod(shape)} values")
+            return tuple(layer.shape)
+        case Transpose():
+            _spatial(shape)
+            return tuple(shape[axis] for axis in layer.order)
+        case Slice():
+            _sliced(layer, shape)
+            return tuple(layer.sizes)
+        case Pad():
+            if not len(layer.before) == len(layer.after) == len(shape):
+                raise ValueError(f"pads {len(layer.before)} axes, but its input has shape {shape}")
+            return tuple(b + size + a for b, size, a in zip(layer.before, shape, layer.after, strict=True))
+        case State():
+            return tuple(layer.reset.shape)
     return tuple(shape)
 
 
@@ -43,3 +75,26 @@ def _spatial(shape):
     """ValueError unless (H, W, C)."""
     if len(shape) != 3:
         raise ValueError(f"takes an (H, W, C) tensor, but its input has shape {shape}")
+
+
+def _joined(layer, shapes):
+    """Shape of a Concat."""
+    first, axis = shapes[0], layer.axis
+    if not 0 <= axis < len(first):
+        raise ValueError(f"joins along axis {axis}, but its first input has shape {first}")
+    for shape in shapes:
+        if len(shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(first, shape, strict=True))
+                                           if i != axis):
+            raise ValueError(f"joins shapes {', '.join(map(str, shapes))} along axis {axis}, which do not fit")
+    return *first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1:]
+
+
+def _sliced(layer, shape):
+    """ValueError unless every code that a Slice takes is there."""
+    parts = list(zip(layer.begin, layer.sizes, layer.steps, strict=True))
+    if len(parts) != len(shape):
+        raise ValueError(f"slices {len(parts)} axes, but its input has shape {shape}")
+    for (begin, size, step), side in zip(parts, shape, strict=True):
+        last = begin + (size - 1) * step
+        if size < 1 or step == 0 or not (0 <= begin < side and 0 <= last < side):
+            raise ValueError(f"takes {size} codes from {begin} in steps of {step}, but its input has shape {shape}")

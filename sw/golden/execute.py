@@ -1,17 +1,21 @@
 """Running a network in numpy: exact, and fast enough for whole test sets."""
 
-from math import prod
-
 import numpy as np
 
 from lutloom.errors import DataError
 from lutloom.golden import conv as golden_conv
 from lutloom.golden.exact import exact_dtype, sum_bound
+from lutloom.golden.join import add, product, scaled_codes
+from lutloom.golden.moving import pad_codes, slice_codes
 from lutloom.golden.pool import max_pool, sum_pool
+from lutloom.golden.softmax import exponentials, softmax
 from lutloom.golden.thresholds import look_up, threshold_table, thresholds
 from lutloom.golden.topk import top_k
-from lutloom.intervals import multiply_layer, pad_value, sum_pool_bound, value_range
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds, TopK
+from lutloom.intervals import add_inputs, multiply_layer, pad_value, sum_pool_bound, value_range
+from lutloom.network import (
+    Add, Concat, Constant, Conv, Dense, Flatten, MaxPool, Multiply, Offset, Pad, Product, Reshape, Slice, Softmax,
+    State, SumPool, Table, Thresholds, TopK, Transpose, inputs_of,
+)
 from lutloom.passes.verify import verify
 
 WORK_BYTES = 1 << 22
@@ -23,43 +27,42 @@ MOST_IMAGES = 64
 class Executor:
     """A network, verified and prepared: weights as matrices in the type that is proven exact, tables for thresholds.
 
-    Between layers, whole numbers may be held in floating types; what leaves is in the tensors' own types.
+    Between layers, whole numbers may be held in floating types; what leaves is in the tensors' own types. A network
+    with state runs frame by frame.
     """
 
     def __init__(self, network):
         self._network = verify(network)
-        self._functions = {layer.name: _prepare(layer, network.tensors[layer.input]) for layer in network.layers}
-        self._steps = tuple(_pool_first(network))
-        self._chunk = _chunk(network)
+        self._functions = {layer.name: _prepare(layer, network) for layer in network.layers
+                           if not isinstance(layer, State)}
+        self._states = [layer for layer in network.layers if isinstance(layer, State)]
+        self._chunk = 1 if self._states else _chunk(network)
+        self._schedules = {}
 
-    def run(self, codes):
-        """Codes of the output."""
+    def run(self, codes, names):
+        """Codes of the named tensors, by name."""
         codes = self._check(codes)
-        last_use = {name: index for index, (_, name, _) in enumerate(self._steps)}
-        outputs = []
+        if names not in self._schedules:
+            self._schedules[names] = _schedule(self._network, names)
+        steps, states = self._schedules[names]
+        kept = {state.output: state.reset[None].astype(self._type(state.output)) for state in states}
+        parts = {name: [] for name in names}
         for start in range(0, max(len(codes), 1), self._chunk):
-            held = {self._network.input: codes[start : start + self._chunk]}
-            for index, (function, source, target) in enumerate(self._steps):
-                held[target] = self._functions[function](held[source])
-                if last_use[source] == index and source != self._network.output:
-                    del held[source]
-            outputs.append(self._own_type(self._network.output, held[self._network.output]))
-        return np.concatenate(outputs)
+            held = {self._network.input: codes[start:start + self._chunk], **kept}
+            size = len(held[self._network.input])
+            for function, sources, target, done in steps:
+                given = [held[name] for name in sources] or [size]
+                held[target] = self._functions[function](*given)
+                for name in done:
+                    del held[name]
+            kept = {state.output: held[state.input] for state in states}
+            for name in names:
+                parts[name].append(held[name][:size].astype(self._type(name), copy=False))
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
-    def trace(self, codes):
-        """Codes of every tensor, by name."""
-        codes = self._check(codes)
-        traces = []
-        for start in range(0, max(len(codes), 1), self._chunk):
-            held = {self._network.input: codes[start : start + self._chunk]}
-            for layer in self._network.layers:
-                held[layer.output] = self._functions[layer.name](held[layer.input])
-            traces.append({name: self._own_type(name, array) for name, array in held.items()})
-        return {name: np.concatenate([trace[name] for trace in traces]) for name in traces[0]}
-
-    def _own_type(self, name, array):
-        """A tensor's codes in the type that its format takes."""
-        return array.astype(self._network.tensors[name].format.dtype(), copy=False)
+    def _type(self, name):
+        """The type that a tensor's format takes."""
+        return self._network.tensors[name].format.dtype()
 
     def _check(self, codes):
         """Input codes in their own type; DataError unless they are integers of the right shape and range."""
@@ -79,8 +82,11 @@ class Executor:
         return codes.astype(tensor.format.dtype(), copy=False)
 
 
-def _prepare(layer, tensor):
-    """The function of held arrays that a layer is, for an input tensor."""
+def _prepare(layer, network):
+    """The function of held arrays that a layer is; a Constant's takes how many frames there are."""
+    tensors = [network.tensors[name] for name in inputs_of(layer)]
+    own = network.tensors[layer.output].format.dtype()
+    tensor = tensors[0] if tensors else None
     match layer:
         case Conv():
             return _prepare_conv(layer, tensor)
@@ -94,20 +100,60 @@ def _prepare(layer, tensor):
             dtype = exact_dtype(sum_pool_bound(layer, tensor))
             rest = layer.kernel, layer.stride, layer.pads, layer.factors, layer.pad_code, dtype
             return lambda codes: sum_pool(_values(codes, tensor, dtype), *rest)
-        case Flatten():
-            return lambda codes: codes.reshape(len(codes), prod(tensor.shape))
         case Thresholds():
             table = threshold_table(layer.values, layer.falling, layer.base, tensor.low, tensor.high)
             if table is None:
                 return lambda codes: thresholds(codes, layer.values, layer.falling, layer.base)
             return lambda codes: look_up(codes, table, tensor.low, tensor.high)
         case Multiply():
-            return lambda codes: multiply_layer(layer, codes)
+            return lambda codes: multiply_layer(layer, codes).astype(own)
         case Offset():
             return lambda codes: codes.astype(np.int64) + layer.values
         case TopK():
             return lambda codes: top_k(codes, layer.k)
+        case Add():
+            tables = [scaled_codes(source.format, layer.left, *parameters)
+                      for source, parameters in zip(tensors, add_inputs(layer), strict=True)]
+            first, second = (_table(table, source) for table, source in zip(tables, tensors, strict=True))
+            return lambda a, b: add(first(a), second(b), layer).astype(own)
+        case Product():
+            return lambda a, b: product(a, b, layer).astype(own)
+        case Table():
+            return _table(layer.codes.astype(own), tensor)
+        case Softmax():
+            table = exponentials(layer.multiplier, layer.left, layer.least)
+            return lambda codes: softmax(codes, table, layer.low, layer.high).astype(own)
+    return _prepare_moving(layer, network.tensors[layer.output].shape)
+
+
+def _prepare_moving(layer, shape):
+    """The function of a layer that only moves codes."""
+    match layer:
+        case Flatten() | Reshape():
+            return lambda codes: codes.reshape(len(codes), *shape)
+        case Transpose():
+            order = 0, *(axis + 1 for axis in layer.order)
+            return lambda codes: codes.transpose(order)
+        case Concat():
+            return lambda *codes: np.concatenate(codes, axis=layer.axis + 1)
+        case Slice():
+            return lambda codes: slice_codes(codes, layer.begin, layer.sizes, layer.steps)
+        case Pad():
+            return lambda codes: pad_codes(codes, layer.before, layer.after, layer.code)
+        case Constant():
+            return lambda frames: np.broadcast_to(layer.codes, (frames, *shape))
     raise TypeError(f"a network has no layers of type {type(layer).__name__}")
+
+
+def _table(table, tensor):
+    """A function of codes of a tensor, by a table whose first entry is the format's least code."""
+    # codes as unsigned numbers of their own type: the negative ones come last
+    size = len(table)
+    if tensor.format.bits == 8 * tensor.format.dtype().itemsize:
+        turned = np.roll(table, -size // 2) if tensor.format.signed else table
+        unsigned = np.dtype(f"u{tensor.format.dtype().itemsize}")
+        return lambda codes: turned[codes.astype(tensor.format.dtype(), copy=False).view(unsigned)]
+    return lambda codes: table[codes.astype(np.int64) - tensor.format.code_low]
 
 
 def _prepare_conv(layer, tensor):
@@ -130,13 +176,42 @@ def _values(codes, tensor, dtype):
     return 2 * values - 1 if tensor.format.kind == "bipolar" else values
 
 
-def _pool_first(network):
-    """(layer, source, target) in order, with max pooling moved in front of a rising requantiser: the greatest of
+def _schedule(network, names):
+    """(steps, states) that give the named tensors: (function, sources, target, tensors that nobody reads later)."""
+    layers, states = _live(network, names)
+    steps = list(_pool_first(layers, {*names, *(state.input for state in states)}))
+    last = {}
+    for index, (_, sources, target) in enumerate(steps):
+        for name in (*sources, target):
+            last[name] = index
+    kept = {*names, *(state.input for state in states)}
+    done = [[] for _ in steps]
+    for name, index in last.items():
+        if name not in kept:
+            done[index].append(name)
+    return [(*step, dead) for step, dead in zip(steps, done, strict=True)], states
+
+
+def _live(network, names):
+    """(layers, states) that the named tensors depend on, in order."""
+    wanted, before = set(names), None
+    while wanted != before:  # a state is given by a layer behind it
+        before = set(wanted)
+        for layer in reversed(network.layers):
+            if layer.output in wanted:
+                wanted.update(inputs_of(layer))
+    layers = [layer for layer in network.layers if layer.output in wanted]
+    return ([layer for layer in layers if not isinstance(layer, State)],
+            [layer for layer in layers if isinstance(layer, State)])
+
+
+def _pool_first(layers, kept):
+    """(layer, sources, target) in order, with max pooling moved in front of a rising requantiser: the greatest of
     the requantised is the requantised greatest, and there are fewer to requantise."""
-    layers, used = network.layers, [layer.input for layer in network.layers] + [network.output]
+    used = [name for layer in layers for name in inputs_of(layer)] + list(kept)
     index = 0
     while index < len(layers):
-        layer, after = layers[index], layers[index + 1 : index + 2]
+        layer, after = layers[index], layers[index + 1:index + 2]
         rising = (isinstance(layer, Thresholds) and not layer.falling.any()) or (
             isinstance(layer, Multiply) and (layer.multiplier >= 0).all()
         )
@@ -147,11 +222,11 @@ def _pool_first(network):
             and after[0].input == layer.output
             and used.count(layer.output) == 1
         ):
-            yield after[0].name, layer.input, layer.output
-            yield layer.name, layer.output, after[0].output
+            yield after[0].name, (layer.input,), layer.output
+            yield layer.name, (layer.output,), after[0].output
             index += 2
         else:
-            yield layer.name, layer.input, layer.output
+            yield layer.name, inputs_of(layer), layer.output
             index += 1
 
 

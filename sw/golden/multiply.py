@@ -33,28 +33,43 @@ def multiply(acc, multiplier, shift, offset, fraction, zero_point, low, high, ro
     most = (magnitude(acc) + magnitude(offset) << max(31 - int(shift.min()), 0)) * max(magnitude(multiplier), 1)
     most += magnitude(fraction) + (1 << max(int(shift.max()), 31))
     dtype = np.dtype(np.int64) if most < 1 << 63 else np.dtype(object)
-    acc = acc.astype(np.int64).astype(dtype) if acc.dtype.kind == "f" else acc.astype(dtype)
+    acc = acc.astype(np.int64).astype(dtype, copy=False) if acc.dtype.kind == "f" else acc.astype(dtype)
     multiplier, shift, offset, fraction = (a.astype(dtype) for a in (multiplier, shift, offset, fraction))
     if rounding == "up":
         one = np.ones_like(shift)
         rounded = (acc + offset) * multiplier + (fraction + ((one << shift) >> 1)) >> shift
     else:
-        left, right = np.maximum(31 - shift, 0), np.maximum(shift - 31, 0)
-        rounded = rounding_divide_by_pot(doubling_high_multiply((acc + offset) << left, multiplier), right)
-    return np.clip(rounded + zero_point, low, high).astype(np.int64)
+        rounded = by_quantized_multiplier(acc + offset, multiplier, shift)
+    return np.clip(rounded + zero_point, low, high).astype(np.int64, copy=False)
+
+
+def by_quantized_multiplier(x, multiplier, shift):
+    """TFLM's MultiplyByQuantizedMultiplier of 32-bit integers, x · multiplier / 2**shift in two roundings.
+
+    Parameters
+    ----------
+    x : int64 (or object) array (..., C)
+    multiplier, shift : integer arrays (C,), or one integer for all
+        TFLM's own exponent is 31 - shift: a left shift before the multiplication, or a right shift behind it.
+    """
+    left, right = np.maximum(31 - np.asarray(shift), 0), np.maximum(np.asarray(shift) - 31, 0)
+    high = doubling_high_multiply(x << left if left.any() else x, multiplier)
+    return rounding_divide_by_pot(high, right) if right.any() else high
 
 
 def doubling_high_multiply(a, b):
-    """gemmlowp's SaturatingRoundingDoublingHighMul of 32-bit integers: a·b / 2**31, rounded, halves away from zero
-    for positive and towards zero for negative products; -2**31 · -2**31 saturates."""
+    """gemmlowp's SaturatingRoundingDoublingHighMul of 32-bit integers: a·b / 2**31, rounded, halves up;
+    -2**31 · -2**31 saturates."""
     product = a * b
-    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    quotient = np.where(nudged >= 0, nudged >> 31, -(-nudged >> 31))  # C divides towards zero
-    return np.where((a == INT32_MIN) & (b == INT32_MIN), INT32_MAX, quotient)
+    product += 1 << 30  # C adds 2**30, or 1 - 2**30 below zero, and divides towards zero: the same
+    product >>= 31
+    if np.min(b) == INT32_MIN:
+        product = np.where((a == INT32_MIN) & (b == INT32_MIN), INT32_MAX, product)
+    return product
 
 
 def rounding_divide_by_pot(x, exponent):
     """gemmlowp's RoundingDivideByPOT: x / 2**exponent, rounded to nearest, halves away from zero."""
-    mask = (np.ones_like(exponent) << exponent) - 1
-    threshold = (mask >> 1) + (x < 0)
-    return (x >> exponent) + ((x & mask) > threshold)
+    exponent = np.asarray(exponent)
+    half = (np.ones_like(exponent) << exponent) >> 1
+    return x + (half - ((x < 0) & (exponent > 0))) >> exponent

@@ -6,7 +6,10 @@ import numpy as np
 
 from lutloom.errors import ModelError
 from lutloom.intervals import output_range
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds, TopK
+from lutloom.network import (
+    Add, Concat, Constant, Conv, Dense, Flatten, MaxPool, Multiply, Offset, Pad, Product, Reshape, Slice, Softmax,
+    State, SumPool, Table, Thresholds, TopK, Transpose, inputs_of,
+)
 from lutloom.shapes import output_shape
 
 ACTIVATION_BITS = 16
@@ -25,7 +28,8 @@ def verify(network):
         raise ModelError(f"network {network.name!r} {error}") from None
     for layer in network.layers:
         try:
-            _layer(layer, network.tensors[layer.input], network.tensors[layer.output])
+            sources = [network.tensors[name] for name in inputs_of(layer)]
+            _layer(layer, sources, network.tensors[layer.output])
         except (_Broken, ValueError) as error:
             raise ModelError(f"layer {layer.name!r} {error}") from None
     return network
@@ -48,9 +52,10 @@ def _whole(network):
     _need(len(set(names)) == len(names), f"has two layers of one name: {', '.join(names)}")
     given = [network.input]
     for layer in network.layers:
-        for name in (layer.input, layer.output):
+        for name in (*inputs_of(layer), layer.output):
             _need(name in network.tensors, f"has no tensor {name!r}, which layer {layer.name!r} names")
-        _need(layer.input in given, f"takes {layer.input!r} in layer {layer.name!r} before any layer gives it")
+            early = name != layer.output and not isinstance(layer, State) and name not in given
+            _need(not early, f"takes {name!r} in layer {layer.name!r} before any layer gives it")
         _need(layer.output not in given, f"gives {layer.output!r} twice, again in layer {layer.name!r}")
         given.append(layer.output)
     strays = sorted(set(network.tensors) - set(given))
@@ -78,8 +83,9 @@ def _tensor(name, tensor):
     _need(exact, f"has tensor {name!r} with scale {tensor.scale!r} and zero point {tensor.zero_point!r}, not Fractions")
 
 
-def _layer(layer, source, target):
-    """One layer between its two tensors."""
+def _layer(layer, sources, target):
+    """One layer between its tensors."""
+    source = sources[0] if sources else target
     match layer:
         case Conv() | Dense():
             _weights(layer, source)
@@ -87,25 +93,75 @@ def _layer(layer, source, target):
             _pool(layer, source)
         case Thresholds() | Multiply() | Offset():
             _per_channel(layer, source, target)
-        case Flatten() | TopK():
+        case Add() | Product():
+            _need(len(sources) == 2, f"takes {len(sources)} inputs, not 2")
+            _join(layer, sources, target)
+        case Table():
+            size = layer.codes.shape
+            _need(size == (1 << source.format.bits,), f"has a table of shape {size} for codes of {source.format}")
+        case Softmax():
+            _softmax(layer, source)
+        case Concat():
+            _need(sources, "joins no inputs")
+        case Flatten() | TopK() | Reshape() | Transpose() | Slice() | Pad() | Constant() | State():
             pass
         case _:
             raise _Broken(f"is a {type(layer).__name__}, which is no layer of a network")
-    shape = output_shape(layer, source.shape)
+    shape = output_shape(layer, *(source.shape for source in sources))
     _need(shape == target.shape, f"gives shape {shape}, but its output {target.name!r} has shape {target.shape}")
     if isinstance(layer, SumPool):
         _need(layer.factors.shape == shape[:2], f"has factors of shape {layer.factors.shape}, not {shape[:2]}")
-    if isinstance(layer, MaxPool | Flatten):
-        _need(source.format == target.format, f"turns {source.format} into {target.format}, but only moves codes")
-    if isinstance(layer, Conv | Dense | SumPool | Offset | TopK):
+    if isinstance(layer, MaxPool | Flatten | Reshape | Transpose | Concat | Slice | Pad | State):
+        for source in sources:
+            _need(source.format == target.format, f"turns {source.format} into {target.format}, but only moves codes")
+    if isinstance(layer, Conv | Dense | SumPool | Offset | TopK | Add | Product | Table | Softmax):
         _need(target.format.kind != "bipolar", "gives bipolar codes, but only a requantiser can")
-    if isinstance(layer, Thresholds | Multiply):
+    if isinstance(layer, Thresholds | Multiply | Add | Product | Table | Softmax):
         _need(target.format.bits <= ACTIVATION_BITS, f"gives {target.format}, but activations take at most 16 bits")
-    low, high = output_range(layer, source)
+    low, high = output_range(layer, *sources)
     _need(
         target.low <= low and high <= target.high,
         f"gives {low} to {high}, but its output {target.name!r} is declared {target.low} to {target.high}",
     )
+
+
+def _join(layer, sources, target):
+    """Formats, multipliers and the 32 bits that sums and products must keep to."""
+    for source in sources:
+        small = source.format.bits <= ACTIVATION_BITS and source.format.kind != "bipolar"
+        _need(small, f"takes {source.format}, but inputs must be numbers of at most 16 bits")
+    _fits_clamp(layer, target)
+    pairs = [(layer.multiplier, layer.shift)]
+    ends = [[end + offset for end in (source.low, source.high)]
+            for source, offset in zip(sources, layer.offsets, strict=True)]
+    if isinstance(layer, Add):
+        pairs += zip(layer.multipliers, layer.shifts, strict=True)
+        _need(0 <= layer.left <= 31, f"has a left shift of {layer.left}, outside 0 to 31")
+        reach = [abs(end) << layer.left for side in ends for end in side]
+    else:
+        reach = [abs(a * b) for a in ends[0] for b in ends[1]]
+    fits = all(0 <= multiplier < 1 << 31 and 0 <= shift <= 62 for multiplier, shift in pairs)
+    _need(fits, "has multipliers outside 0 to 2**31 - 1, or shifts outside 0 to 62")
+    if isinstance(layer, Product):
+        reach = [size << max(31 - layer.shift, 0) for size in reach]
+    else:
+        fits = layer.shift >= 31 and all(shift >= 31 for shift in layer.shifts)
+        _need(fits, "has shifts below 31, which sums do not take")
+    _need(max(reach) < 1 << 31, f"computes with numbers up to {max(reach)}, beyond 32 bits")
+
+
+def _softmax(layer, source):
+    """The fixed point that the exponential is computed in."""
+    _need(source.format.bits == 8 and source.format.kind != "bipolar", f"takes {source.format}, not 8 bits")
+    _need(layer.high - layer.low in (255, 65535), f"gives {layer.low} to {layer.high}, not all of 8 or 16 bits")
+    fits = 0 <= layer.multiplier < 1 << 31 and 0 <= layer.left <= 31 and layer.least < 0
+    _need(fits and max(layer.least, -255) << layer.left >= -(1 << 31), "has a multiplier or range beyond 32 bits")
+
+
+def _fits_clamp(layer, target):
+    """What a layer clamps to."""
+    inside = target.format.code_low <= layer.low <= layer.high <= target.format.code_high
+    _need(inside, f"clamps to {layer.low} to {layer.high}, which {target.format} does not hold")
 
 
 def _weights(layer, source):
@@ -184,8 +240,7 @@ def _multiply(layer, source, target):
     """Ranges of a multiplying requantiser."""
     _need(layer.rounding in ("up", "tflm"), f"has rounding {layer.rounding!r}, not up or tflm")
     _need(0 <= layer.shift.min() and layer.shift.max() <= 62, "has shifts outside 0 to 62")
-    inside = target.format.code_low <= layer.low <= layer.high <= target.format.code_high
-    _need(inside, f"clamps to {layer.low} to {layer.high}, which {target.format} does not hold")
+    _fits_clamp(layer, target)
     if layer.rounding == "up":
         return
     _need(not layer.fraction.any(), "has fractions, which rounding tflm does not take")

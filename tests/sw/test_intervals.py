@@ -122,12 +122,12 @@ def test_requantiser_ranges():
     values = np.array([[-101 + 1, 0, 91], [-50, 20, 30]])
     assert output_range(Thresholds("t", "x", "y", values, np.array([False, True]), 4), source) == (4, 7)
     assert output_range(Thresholds("t", "x", "y", values[:, :1], np.array([False, False]), 0), source) == (0, 1)
-    assert output_range(Thresholds("t", "x", "y", values, np.array([False, True]), 4), source, True) == (4, 7)
+    assert output_range(Thresholds("t", "x", "y", values, np.array([False, True]), 4), source, by_format=True) == (4, 7)
     arrays = [np.array(row) for row in ([1, -3], [2, 3], [0, 5], [0, 0])]
     layer = Multiply("m", "x", "y", *arrays, 2, -128, 127)
     exact = [(-100 + 2 >> 2) + 2, (90 + 2 >> 2) + 2, (-95 * -3 + 4 >> 3) + 2, (95 * -3 + 4 >> 3) + 2]
     assert output_range(layer, source) == (min(exact), max(exact))
-    assert output_range(layer, source, True) == (-128, 127)
+    assert output_range(layer, source, by_format=True) == (-128, 127)
 
 
 def test_other_ranges():

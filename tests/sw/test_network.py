@@ -71,7 +71,7 @@ def test_lenet_calling_equals_tracing_and_does_something(steps):
 
 def test_pooling_moves_only_in_front_of_rising_requantisers_that_nobody_else_reads():
     network = lenet()
-    assert [name for name, _, _ in execute._pool_first(network)][:6] == [
+    assert [name for name, _, _ in execute._pool_first(network.layers, {network.output})][:6] == [
         "conv0", "pool0", "quant0", "conv1", "pool1", "quant1",
     ]  # fmt: skip
     names = [name for name, _, _ in execute._pool_first(mixed().network())]
