@@ -124,7 +124,7 @@ def parser():
     _seed(simulate)
     _jobs(simulate)
 
-    command("report", "tables and pages of finished builds, side by side", "report digits-build lenet-build", _folders)
+    command("report", "tables of finished builds, side by side", "report digits-build lenet-build", _folders)
     command("boards", "the boards that are known and what they hold", "boards")
     doctor = command("doctor", "tools that were found, their versions, what is missing and how to get it", "doctor")
     doctor.add_argument("--toolchain", choices=["yowasp", "native"], help="only this tool chain")

@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lutloom.errors import BuildError
+from lutloom.errors import BuildError, ModelError
+from lutloom.network_file import load
 from lutloom.plan import FORMAT_VERSION
 
 MARK = "plan.json"
@@ -53,6 +54,21 @@ def check_build(folder):
             f"{folder} has format version {version!r}, but this Lutloom reads {FORMAT_VERSION}; build again"
         )
     return path
+
+
+def load_network(folder):
+    """The integer network of a build folder; BuildError if there is none, a damaged one, or one of another version."""
+    folder = Path(folder)
+    path = folder / "network.npz"
+    if not path.exists():
+        raise BuildError(f"folder {str(folder)!r} holds no network.npz; give a folder that 'lutloom build' made, or a "
+                         "model file")
+    if (folder / MARK).exists():
+        check_build(folder)
+    try:
+        return load(path, "build the folder again")
+    except ModelError as error:
+        raise BuildError(str(error)) from None
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ def model_file(path):
         raise ModelError(f"model {str(path)!r} must be a file, not a folder; give the .onnx file itself")
     if not path.exists():
         raise ModelError(f"model {str(path)!r} does not exist; give the path of an .onnx file")
+    if path.suffix == ".npz":
+        raise ModelError(f"{str(path)!r} is a network of integers; give the .onnx file that it was made of")
     if path.suffix.lower() != ".onnx":
         kind = repr(path.suffix) if path.suffix else "one without a suffix"
         raise ModelError(f"model {str(path)!r} must be an .onnx file, not {kind}; export it to ONNX")

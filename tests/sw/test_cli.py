@@ -184,6 +184,11 @@ def test_unknown_kind_of_file(tmp_path, capsys):
     assert ".onnx" in refused(capsys, "quantize", path, "-o", tmp_path / "net.npz")
 
 
+def test_a_network_instead_of_a_model(tmp_path, capsys):
+    (tmp_path / "net.npz").write_bytes(b"")
+    assert "give the .onnx file that it was made of" in refused(capsys, "check", tmp_path / "net.npz")
+
+
 def test_folder_instead_of_a_file(tmp_path, capsys):
     assert tmp_path.name in refused(capsys, "check", tmp_path)
 
@@ -250,7 +255,8 @@ def test_options_that_would_do_nothing(tmp_path, capsys, command):
     ({"x": np.zeros((0, 6), np.uint8), "y": np.zeros(0, int)}, ["no"]),
     ({"x": np.full((4, 6), 1e9), "y": np.zeros(4, int)}, ["0 to 255"]),
     ({"x": np.full((4, 6), np.nan), "y": np.zeros(4, int)}, ["NaN"]),
-    ({"x": np.full((4, 6), "a"), "y": np.zeros(4, int)}, ["x"]),
+    ({"x": np.full((4, 6), "a"), "y": np.zeros(4, int)}, ["x of type <U1", "integers or floats"]),
+    ({"x": np.full((4, 6), 1j), "y": np.zeros(4, int)}, ["x of type complex128"]),
     ({"x": np.zeros((4, 6), np.uint8), "y": np.full(4, 99)}, ["99"]),
 ])
 def test_bad_data(model, calibration, tmp_path, capsys, arrays, words):
@@ -305,6 +311,12 @@ def test_network_that_does_not_fit(tmp_path, capsys):
                        "--activations", "8", "--calibrate", tmp_path / "c.npz")
     assert "fc" in sentence and "need" in sentence and ("--weights" in sentence or "--board" in sentence)
     assert not (tmp_path / "out").exists()
+
+
+def test_outputs_without_labels(model, tmp_path, capsys):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 6), np.uint8))
+    status, out, _ = run(capsys, "evaluate", model, "--data", tmp_path / "data.npz", "--outputs", tmp_path / "o.npz")
+    assert (status, out) == (0, f"written: {tmp_path / 'o.npz'}\n")
 
 
 def test_a_folder_of_somebody_else_is_refused(model, calibration, tmp_path, capsys):
@@ -362,6 +374,24 @@ def test_build_folder_of_another_version(built, tmp_path, capsys):
     plan = tmp_path / "old" / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format_version": 999}))
     assert "999" in refused(capsys, "simulate", tmp_path / "old", "--data", built / "data.npz")
+
+
+def test_a_rom_image_that_is_missing(built, tmp_path, capsys):
+    shutil.copytree(built / "out", tmp_path / "out")
+    image = next((tmp_path / "out" / "rom").glob("*.hex"))
+    image.unlink()
+    for engine in ("compiled", "cocotb"):
+        sentence = refused(capsys, "simulate", tmp_path / "out", "--data", built / "data.npz", "--engine", engine)
+        assert f"holds no rom/{image.name}, a ROM image that its Verilog reads; build it again" in sentence
+
+
+def test_patchable_of_a_network_that_multiplies(tmp_path, capsys):
+    path = tmp_path / "digits.npz"
+    run(capsys, "quantize", digits.example(digits.MODEL), "-o", path, "--weights", "int:4", "--calibrate",
+        digits.example(digits.CALIBRATION))
+    sentence = refused(capsys, "verilog", path, "--board", "icebreaker", "-o", tmp_path / "out", "--patchable")
+    assert "requantises by multiplying" in sentence and "give the model file" in sentence
+    assert "--activations" not in sentence and not (tmp_path / "out").exists()
 
 
 def test_missing_native_tools(model, calibration, tmp_path, capsys, monkeypatch):
