@@ -89,6 +89,8 @@ def quantize(options, progress):
         raise ModelError(f"the network's file must end in .npz, not {options.output!r}")
     if not path.parent.is_dir():
         raise ModelError(f"{options.output} cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ModelError(f"{options.output} is a folder; give the path of a file")
     network = run(options.model, progress=progress, **_quantisation(options))
     network.save(path)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),

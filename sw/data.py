@@ -72,7 +72,7 @@ def load(source, purpose="test"):
     if text in NAMES:
         return _NAMED[text](purpose)
     path = Path(source)
-    if path.is_dir():
+    if text and path.is_dir():
         return _images(path)
     if path.suffix == ".npz":
         if not path.exists():

@@ -60,6 +60,8 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     data = load(data, "test").first(count)
     if data.y is None and outputs is None:
         raise DataError(f"data {data.name!r} hold no labels, which accuracy needs; add an array 'y' or 'label'")
+    if outputs is not None and (Path(outputs).is_dir() or not Path(outputs).absolute().parent.is_dir()):
+        raise DataError(f"outputs {str(outputs)!r} cannot be written; give a file in a folder that is there")
     if not len(data.x):
         raise DataError(f"data {data.name!r} hold no frames")
     if mode == "simulated":

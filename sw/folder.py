@@ -26,6 +26,8 @@ def check_free(output):
     if not str(output):
         raise BuildError("the build folder needs a name; give one with -o")
     path = Path(output).resolve()
+    if not path.name:
+        raise BuildError(f"{output} is the root of all folders, which a build cannot replace; give another one with -o")
     if path == Path.cwd():
         raise BuildError(f"{output} is the current folder, which a build cannot replace; give another one with -o")
     failed = _failed(path)
@@ -88,7 +90,10 @@ def building(output):
     check_free(output)
     output = Path(output).resolve()
     parent = output.parent
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
+    except OSError as error:
+        raise BuildError(f"{output} cannot be made ({error.strerror}); give another folder with -o") from None
     failed = _failed(output)
     try:
         (work / "logs").mkdir()

@@ -39,7 +39,7 @@ LAYERS = {
 
 
 def save(network, path):
-    """Write a network; a file of that name is replaced as a whole."""
+    """Write a network; a file of that name is replaced as a whole. ModelError where it cannot be written."""
     arrays = {}
     header = {
         "format_version": FORMAT_VERSION,
@@ -55,7 +55,10 @@ def save(network, path):
         "info": dict(network.info),
     }
     path = Path(path)
-    handle, partial = tempfile.mkstemp(suffix=".npz.part", dir=path.parent)
+    try:
+        handle, partial = tempfile.mkstemp(suffix=".npz.part", dir=path.parent)
+    except OSError as error:
+        raise ModelError(f"network {path} cannot be written ({error.strerror}); give another path") from None
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)

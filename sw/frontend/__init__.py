@@ -30,6 +30,8 @@ def load_graph(path):
 
 def model_file(path):
     """The path of a model file as a Path; ModelError where it is missing or of a kind that is not read."""
+    if not str(path):
+        raise ModelError("the model needs a name; give the path of an .onnx file")
     path = Path(path)
     if path.is_dir():
         raise ModelError(f"model {str(path)!r} must be a file, not a folder; give the .onnx file itself")

@@ -1,6 +1,7 @@
 """The command line: exit statuses, what goes to which stream, and a sentence for everything a user can get wrong."""
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -233,8 +234,10 @@ def test_bad_weight_formats(model, calibration, tmp_path, capsys, spec, word):
                            "--calibrate", calibration)
 
 
-@pytest.mark.parametrize("output, word", [("net.onnx", ".npz"), ("nowhere/net.npz", "no folder")])
+@pytest.mark.parametrize("output, word", [("net.onnx", ".npz"), ("nowhere/net.npz", "no folder"),
+                                          ("folder.npz", "is a folder")])
 def test_networks_that_cannot_be_written(model, tmp_path, capsys, output, word):
+    (tmp_path / "folder.npz").mkdir()
     assert word in refused(capsys, "quantize", model, "-o", tmp_path / output, *QUANTISATION)
 
 
@@ -297,9 +300,10 @@ def test_unknown_board_lists_the_known_ones(model, calibration, tmp_path, capsys
 
 def test_board_file_that_is_none(model, calibration, tmp_path, capsys):
     board = tmp_path / "my_board.py"
-    board.write_text("PLANK = 1\n")
-    assert "my_board.py" in refused(capsys, "verilog", model, "--board", board, "-o", tmp_path / "out", *QUANTISATION,
-                                    "--calibrate", calibration)
+    for text in ("PLANK = 1\n", "raise SystemExit(3)\n"):
+        board.write_text(text)
+        assert "my_board.py" in refused(capsys, "verilog", model, "--board", board, "-o", tmp_path / "out",
+                                        *QUANTISATION, "--calibrate", calibration)
 
 
 def test_network_that_does_not_fit(tmp_path, capsys):
@@ -311,6 +315,28 @@ def test_network_that_does_not_fit(tmp_path, capsys):
                        "--activations", "8", "--calibrate", tmp_path / "c.npz")
     assert "fc" in sentence and "need" in sentence and ("--weights" in sentence or "--board" in sentence)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output, words", [("/", "root"), ("/proc/lutloom-build", "cannot be made"), (".", "current"),
+                                           ("", "needs a name"), ("nowhere/out", "no folder")])
+def test_folders_that_cannot_be_made(model, tmp_path, capsys, monkeypatch, output, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    sentence = refused(capsys, "verilog", model, "--board", "icebreaker", "-o", output, "--weights", "int:4")
+    assert words in sentence and (output in sentence) and sorted(tmp_path.iterdir()) == before
+
+
+def test_empty_names(model, capsys):
+    assert "data must be" in refused(capsys, "evaluate", model, "--data", "")
+    assert "the model needs a name" in refused(capsys, "check", "")
+
+
+@pytest.mark.parametrize("output", ["nowhere/o.npz", "."])
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(model, tmp_path, capsys, output, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("lutloom.evaluate"), "load_graph", lambda path: 1 / 0)
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 6), np.uint8))
+    assert "cannot be written" in refused(capsys, "evaluate", model, "--data", tmp_path / "data.npz", "--outputs",
+                                          tmp_path / output)
 
 
 def test_outputs_without_labels(model, tmp_path, capsys):
