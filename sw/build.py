@@ -8,7 +8,7 @@ import numpy as np
 
 from lutloom import report as reports
 from lutloom.board import load_board
-from lutloom.emit import core_verilog, write_rtl
+from lutloom.emit import core_verilog, rarely_collected, write_rtl
 from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
@@ -93,7 +93,7 @@ def build(
     seed : int
         Of placement.
     jobs : int, optional
-        Not used yet: every step is one process.
+        Without effect: every step is one process.
     patchable : bool
         Other weights of the same network and formats need no place and route.
     selftest : bool
@@ -266,7 +266,7 @@ def _shell(work, clock, selftest, toolchain):
         work.board, clock, input=work.core.input, output=work.core.output,
         selftest=_selftest(work) if selftest else None,
     )
-    with tools.yosys_for_amaranth(toolchain):
+    with tools.yosys_for_amaranth(toolchain), rarely_collected():
         text, around = shell_verilog(shell, work.board.family)
     core, target = work.text, work.target
     if any(stage.dsp for stage in work.plan.stages):

@@ -171,7 +171,7 @@ def _hardware(sub):
     group.add_argument("--style", choices=["auto", "dataflow"], default="auto", help="how layers become stages")
     group.add_argument("--toolchain", choices=["yowasp", "native"], help="default: yowasp, from PyPI")
     _seed(group)
-    _jobs(group)
+    group.add_argument("--jobs", type=_positive, metavar="N", help="without effect yet: every step is one process")
     group.add_argument("--patchable", action="store_true",
                        help="widths and memories such that other weights of the same formats need no place and route")
 

@@ -1,5 +1,7 @@
 """From plan to files: Verilog of the core, Verilog of its memories, ROM images and their manifest."""
 
+import contextlib
+import gc
 import json
 import tempfile
 from dataclasses import asdict
@@ -74,7 +76,23 @@ def to_verilog(unit, name, target, toolchain="yowasp"):
 
 
 def _rtlil(unit, name, target):
-    return rtlil.convert(unit, name=name, platform=target, emit_src=False)
+    with rarely_collected():
+        return rtlil.convert(unit, name=name, platform=target, emit_src=False)
+
+
+@contextlib.contextmanager
+def rarely_collected():
+    """Garbage is looked for among new objects alone, and only where these are many.
+
+    Amaranth's netlists are very many objects, all in use: to look through them time and again takes a third of the
+    time in which they are made.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 1000, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def write_rtl(network, plan, folder, toolchain="yowasp"):
