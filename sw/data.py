@@ -212,11 +212,23 @@ def _split_archive(name, file):
     def load_split(purpose):
         split = "test" if purpose == "test" else "train"
         with _opened(_named_file(name, name, file), "copy it again") as archive:
-            x, y = archive[f"x_{split}"], archive[f"y_{split}"]
-        data = Data(x[..., None] if x.ndim == 3 else x, y.astype(np.int64), f"{name} ({split})")
-        return data if purpose == "test" else data.first(CALIBRATION_COUNT)
+            y = archive[f"y_{split}"][: None if purpose == "test" else CALIBRATION_COUNT]
+            x = _first(archive, f"x_{split}", len(y))
+        return Data(x[..., None] if x.ndim == 3 else x, y.astype(np.int64), f"{name} ({split})")
 
     return load_split
+
+
+def _first(archive, key, count):
+    """The first rows of an array of an archive; those behind them are not unpacked."""
+    with archive.zip.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        (rows, *shape), fortran, dtype = read_header(file)
+        if fortran or dtype.hasobject or count >= rows:
+            return archive[key][:count]
+        raw = file.read(count * int(np.prod(shape)) * dtype.itemsize)
+    return np.frombuffer(raw, dtype).reshape(count, *shape)
 
 
 def _digits(purpose):

@@ -130,6 +130,18 @@ def test_a_name_scores_with_the_test_split_and_calibrates_with_the_training_spli
         load("fashion_mnist")
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_calibration_takes_the_first_frames_of_a_long_training_split(tmp_path, monkeypatch, order):
+    monkeypatch.setenv("LUTLOOM_DATA", str(tmp_path))
+    count = data.CALIBRATION_COUNT + 7
+    x = np.random.default_rng(0).integers(0, 256, (count, 4, 3), np.uint8)
+    (tmp_path / "mnist").mkdir()
+    np.savez_compressed(tmp_path / "mnist" / "mnist.npz", x_train=np.asarray(x, order=order), y_train=np.arange(count))
+    found = load("mnist", "calibrate")
+    np.testing.assert_array_equal(found.x, x[: data.CALIBRATION_COUNT, :, :, None])
+    assert found.y.tolist() == list(range(data.CALIBRATION_COUNT))
+
+
 def test_no_folder_of_data(monkeypatch):
     monkeypatch.delenv("LUTLOOM_DATA", raising=False)
     monkeypatch.setattr(data, "data_folder", lambda: None)
