@@ -277,7 +277,7 @@ def check_arrays(input_layout, output_layout, beats, expected, stalls, count):
 
 def check_ports(folder, input_layout, output_layout):
     """Raises BuildError when the ports of the core in rtl/ are not as wide as the plan says."""
-    text = "\n".join(path.read_text(errors="replace") for path in sorted((Path(folder) / "rtl").glob("*.v")))
+    text = _verilog(folder)
     module = re.search(rf"^\s*module\s+{TOP}\b(.*?)^\s*endmodule", text, re.MULTILINE | re.DOTALL)
     if not module:
         raise BuildError(f"{folder} holds no module {TOP} in rtl/; build it again")
@@ -287,3 +287,15 @@ def check_ports(folder, input_layout, output_layout):
         if found and bits != layout.tdata_bits:
             raise BuildError(f"{port} of {TOP} in {folder}/rtl has {bits} bits, but plan.json says "
                              f"{layout.tdata_bits}; build it again")
+
+
+def check_images(folder):
+    """Raises BuildError when a ROM image that the Verilog in rtl/ reads is not there."""
+    for name in re.findall(r'"(rom/[^"]+)"', _verilog(folder)):
+        if not (Path(folder) / name).is_file():
+            raise BuildError(f"{folder} holds no {name}, a ROM image that its Verilog reads; build it again")
+
+
+def _verilog(folder):
+    """All Verilog of a build folder."""
+    return "\n".join(path.read_text(errors="replace") for path in sorted((Path(folder) / "rtl").glob("*.v")))

@@ -3,6 +3,8 @@
 # Ref: as in `lutloom.tiles`. An ECP5 block of 512 x 36 is written as pseudo dual port RAM, and read as a ROM by both of
 # its ports, 18 bits each, so that each port's output register belongs to the port that reads.
 
+import numpy as np
+
 from lutloom.tiles import CELLS
 
 
@@ -48,9 +50,8 @@ def _ice40(tile, wire, addr, write, registered, block):
     lines += [f"assign {wire}[{k}] = {wire}_q[{pin}];" for k, pin in enumerate(pins)]
     parameters = {"READ_MODE": mode, "WRITE_MODE": mode}
     if block is not None:
-        for index in range(16):
-            words = "".join(f"{int(word):04x}" for word in block[16 * index : 16 * index + 16][::-1])
-            parameters[f"INIT_{index:X}"] = f"256'h{words}"
+        rows = np.asarray(block).astype(">u2").reshape(16, 16)[:, ::-1]
+        parameters |= {f"INIT_{index:X}": f"256'h{row.tobytes().hex()}" for index, row in enumerate(rows)}
     extend = f"{high}'d0, " if high else ""
     ports = {"RDATA": f"{wire}_q", "RCLK": "clk", "RCLKE": "1'b1", "RE": "1'b1", "RADDR": f"{{{extend}{addr}}}"}
     if tile.kind == "rom":
@@ -106,11 +107,10 @@ def _ecp5(width, register, block):
     parameters |= {"REGMODE_B": f'"{register}"', "RESETMODE": '"SYNC"', "GSR": '"DISABLED"'}
     parameters |= {f"{key}_{port}": f'"{value}"' for key, value in _ECP5_MODES for port in "AB"}
     if block is not None:
-        halves = [int(word) for word in block]
-        for index in range(64):  # each holds 16 words of 18 bits, 20 bits apart
-            part = halves[32 * index : 32 * index + 32]
-            value = sum(half << (20 * (j // 2) + 9 * (j % 2)) for j, half in enumerate(part))
-            parameters[f"INITVAL_{index:02X}"] = f"320'h{value:080x}"
+        # Each holds 16 words of 18 bits, 20 bits apart; two words with their gaps are five bytes.
+        halves = np.asarray(block).astype(np.uint64).reshape(64, 8, 4)[:, ::-1] << np.array([0, 9, 20, 29], np.uint64)
+        rows = halves.sum(axis=2, dtype=np.uint64).astype(">u8").view(np.uint8).reshape(64, 8, 8)[:, :, 3:]
+        parameters |= {f"INITVAL_{index:02X}": f"320'h{row.tobytes().hex()}" for index, row in enumerate(rows)}
     ports = {f"{key}{port}{more}": f"1'b{value}" for key, more, value in _ECP5_TIED for port in "AB"}
     return parameters, ports | {"CLKA": "clk", "CLKB": "clk"}
 

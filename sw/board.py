@@ -201,7 +201,7 @@ def load_board(name):
         board = runpy.run_path(str(path)).get("BOARD")
     except BoardError:
         raise
-    except Exception as error:  # whatever a user's file does wrong
+    except (Exception, SystemExit) as error:  # whatever a user's file does wrong
         raise BoardError(f"board file {str(name)!r} fails: {type(error).__name__}: {error}") from error
     if not isinstance(board, Board):
         raise BoardError(f"board file {str(name)!r} must set BOARD = lutloom.board.Board(...), not {board!r}")

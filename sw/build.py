@@ -8,15 +8,15 @@ import numpy as np
 
 from lutloom import report as reports
 from lutloom.board import load_board
-from lutloom.emit import core_verilog, write_rtl
-from lutloom.errors import FitError
+from lutloom.emit import core_verilog, rarely_collected, write_rtl
+from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
-from lutloom.network import Network
+from lutloom.network import Multiply, Network
 from lutloom.passes.widen import widen
 from lutloom.plan import FORMAT_VERSION, group_layers
 from lutloom.planner import estimate, plan_network
-from lutloom.quantize import quantize
+from lutloom.quantize import is_network, quantize
 from lutloom.sim.stream import StreamLayout
 from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
@@ -93,7 +93,7 @@ def build(
     seed : int
         Of placement.
     jobs : int, optional
-        Not used yet: every step is one process.
+        Without effect: every step is one process.
     patchable : bool
         Other weights of the same network and formats need no place and route.
     selftest : bool
@@ -112,7 +112,7 @@ def build(
     check_free(output)
     _check_tools(board, toolchain)
     with building(output) as folder:
-        work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest)
+        work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain)
         accuracy = _accuracy(work, model, data, tell)  # before place and route: data that do not fit are said at once
         clock, made = _implement(work, clock_mhz, seed, toolchain, selftest, tell)
         _check_rate(work, clock, fps)
@@ -145,11 +145,12 @@ def verilog(
     if top not in ("shell", "stream"):
         raise ValueError(f"top must be shell or stream, not {top!r}")
     check_free(output)
+    tools.find("yosys", toolchain)  # ToolError before any work
     with building(output) as folder:
-        work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest)
+        work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain)
         clock = _clock(work, clock_mhz)
         if top == "shell":
-            shell, text, specs, images = _shell(work, clock, selftest)
+            shell, text, specs, images = _shell(work, clock, selftest, toolchain)
             clock = float(shell.clock_mhz)
             _check_rate(work, clock, fps)
             _write_board(work, text, specs, images)
@@ -174,7 +175,7 @@ def _check_tools(board, toolchain):
         tools.find(name, toolchain)
 
 
-def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest):
+def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain):
     """Everything up to Verilog and ROM images."""
     work = Work(folder, board)
     with work.timed("quantise"):
@@ -182,7 +183,7 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
             quantisation = {"requant": "thresholds", **quantisation}
         work.network = quantize(model, progress=tell, **quantisation)
         if patchable:
-            work.network = widen(work.network)
+            work.network = _patchable(work.network, model)
         work.network.save(folder / "network.npz")
     tell("plan")
     with work.timed("plan"):
@@ -193,9 +194,20 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
         )
     tell("Verilog and ROM images")
     with work.timed("verilog"):
-        work.core, work.text, work.target, work.prediction = write_rtl(work.network, work.plan, folder)
+        work.core, work.text, work.target, work.prediction = write_rtl(work.network, work.plan, folder, toolchain)
         _expected(work)
     return work
+
+
+def _patchable(network, model):
+    """The network with widths by formats; ModelError where its requantisers were chosen before, and multiply."""
+    multiply = next((layer for layer in network.layers if isinstance(layer, Multiply)), None)
+    if multiply is not None and (isinstance(model, Network) or is_network(model)):
+        raise ModelError(
+            f"layer {multiply.name!r} of this network requantises by multiplying, whose hardware depends on the "
+            "weights; give the model file that it was made of, of which --patchable makes thresholds"
+        )
+    return widen(network)
 
 
 def _check_rate(work, clock, fps):
@@ -248,16 +260,17 @@ def _selftest(work):
     return SelfTest(*sides)
 
 
-def _shell(work, clock, selftest):
+def _shell(work, clock, selftest, toolchain):
     """The board's top around the core: (Shell, Verilog of both, specs, images)."""
     shell = Shell(
         work.board, clock, input=work.core.input, output=work.core.output,
         selftest=_selftest(work) if selftest else None,
     )
-    text, around = shell_verilog(shell, work.board.family)
+    with tools.yosys_for_amaranth(toolchain), rarely_collected():
+        text, around = shell_verilog(shell, work.board.family)
     core, target = work.text, work.target
     if any(stage.dsp for stage in work.plan.stages):
-        core, target = core_verilog(work.network, work.plan, work.board.family)
+        core, target = core_verilog(work.network, work.plan, work.board.family, toolchain)
     specs = [*target.specs.values(), *around.specs.values()]
     return shell, (core, text), specs, {**target.images, **around.images}
 
@@ -279,7 +292,7 @@ def _implement(work, clock_mhz, seed, toolchain, selftest, tell):
     """Place and route until the clock holds: with other seeds where it was asked for, with a lower clock otherwise."""
     wanted, tried = _clock(work, clock_mhz), []
     for attempt in range(SEEDS):
-        shell, (core, around), specs, images = _shell(work, wanted, selftest)
+        shell, (core, around), specs, images = _shell(work, wanted, selftest, toolchain)
         clock = float(shell.clock_mhz)
         made = implement(
             work.folder, core_verilog=core, shell_verilog=around, specs=specs, images=images, board=work.board,
@@ -305,7 +318,7 @@ def _accuracy(work, model, data, tell):
         return None
     from lutloom.evaluate import evaluate
 
-    graph = None if isinstance(model, Network) or str(model).endswith(".npz") else model
+    graph = None if isinstance(model, Network) or is_network(model) else model
     with work.timed("evaluate"):
         result = evaluate(work.network, graph=graph, data=data, progress=tell)
     return {**result["accuracy"], "count": result["count"]}

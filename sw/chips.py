@@ -46,7 +46,7 @@ class Chip:
         """What of each resource there is: dict of lut4, ff, carry, ebr, spram, dsp."""
         carry = self.lut4 if self.family == "ice40" else self.lut4 // 2
         return {"lut4": self.lut4, "ff": self.lut4, "carry": carry, "ebr": self.ebr_blocks, "spram": self.spram,
-                "dsp": self.dsp}  # fmt: skip
+                "dsp": self.dsp}
 
     def clock_cap_mhz(self, *, dsp=False, spram=False):
         """The highest clock that the data sheet allows with these in use; None where only timing limits it."""

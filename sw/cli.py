@@ -124,7 +124,7 @@ def parser():
     _seed(simulate)
     _jobs(simulate)
 
-    command("report", "tables and pages of finished builds, side by side", "report digits-build lenet-build", _folders)
+    command("report", "tables of finished builds, side by side", "report digits-build lenet-build", _folders)
     command("boards", "the boards that are known and what they hold", "boards")
     doctor = command("doctor", "tools that were found, their versions, what is missing and how to get it", "doctor")
     doctor.add_argument("--toolchain", choices=["yowasp", "native"], help="only this tool chain")
@@ -171,7 +171,7 @@ def _hardware(sub):
     group.add_argument("--style", choices=["auto", "dataflow"], default="auto", help="how layers become stages")
     group.add_argument("--toolchain", choices=["yowasp", "native"], help="default: yowasp, from PyPI")
     _seed(group)
-    _jobs(group)
+    group.add_argument("--jobs", type=_positive, metavar="N", help="without effect yet: every step is one process")
     group.add_argument("--patchable", action="store_true",
                        help="widths and memories such that other weights of the same formats need no place and route")
 

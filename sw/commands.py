@@ -76,20 +76,8 @@ def check(options, progress):
     """What of a model is supported."""
     from lutloom.check import check as run
 
-    rows = run(options.model)
-    data = {"model": str(options.model), "supported": all(row.supported for row in rows),
-            "layers": [dataclasses.asdict(row) for row in rows]}
-    words = {True: "yes", False: "no", None: "not known"}
-    cells = [[row.layer, row.op, row.becomes, "×".join(map(str, row.shape or ())), row.weights, words[row.supported]]
-             for row in rows]
-    text = table(cells, ["layer", "operator", "becomes", "gives", "weights", "supported"])
-    bad = [row for row in rows if not row.supported]
-    text += "".join(f"\n{row.layer}: {row.note}" for row in bad)
-    failure = ""
-    if bad:
-        first = next((row for row in bad if row.supported is False), bad[0])
-        failure = f"{options.model} is not supported: {first.op} {first.layer!r} {first.note}"
-    return Outcome(data, text, failure)
+    found = run(options.model)
+    return Outcome(found.data, found.text, found.sentence)
 
 
 def quantize(options, progress):
@@ -101,6 +89,8 @@ def quantize(options, progress):
         raise ModelError(f"the network's file must end in .npz, not {options.output!r}")
     if not path.parent.is_dir():
         raise ModelError(f"{options.output} cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ModelError(f"{options.output} is a folder; give the path of a file")
     network = run(options.model, progress=progress, **_quantisation(options))
     network.save(path)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),
@@ -119,7 +109,8 @@ def evaluate(options, progress):
 
     result = run(options.model, data=options.data, outputs=options.outputs, mode=options.mode, count=options.count,
                  progress=progress, **_quantisation(options))
-    return Outcome(result, _accuracy_text(result))
+    written = f"written: {options.outputs}" if options.outputs else ""
+    return Outcome(result, "\n".join(filter(None, [_accuracy_text(result), written])))
 
 
 def _accuracy_text(result):

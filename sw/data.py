@@ -3,9 +3,11 @@
 A name means the test split for scoring and the first training samples for calibration: what calibrates never scores.
 """
 
+import contextlib
 import io
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def load(source, purpose="test"):
     if text in NAMES:
         return _NAMED[text](purpose)
     path = Path(source)
-    if path.is_dir():
+    if text and path.is_dir():
         return _images(path)
     if path.suffix == ".npz":
         if not path.exists():
@@ -83,9 +85,9 @@ def load(source, purpose="test"):
 
 def load_for(folder, source, count=None):
     """Input codes of data for a build folder's network, batch first, NHWC."""
-    from lutloom.network import Network
+    from lutloom.folder import load_network
 
-    network = Network.load(Path(folder) / "network.npz")
+    network = load_network(folder)
     return network.encode(shaped(network, load(source).first(count).x))
 
 
@@ -114,18 +116,27 @@ def data_folder():
     return beside if beside.is_dir() else None
 
 
-def _archive(path):
-    """x and labels of an .npz."""
+@contextlib.contextmanager
+def _opened(path, way_out):
+    """The arrays of an .npz; DataError with a way out where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if "x" not in archive.files:
-                raise DataError(f"data file {str(path)!r} must hold an array 'x', but it holds "
-                                f"{', '.join(archive.files) or 'nothing'}")
-            x = archive["x"]
-            key = next((key for key in ("y", "label") if key in archive.files), None)
-            y = None if key is None else archive[key]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise DataError(f"data file {str(path)!r} cannot be read as .npz ({error}); save it with numpy.savez") from None
+            yield archive
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"data file {str(path)!r} cannot be read as .npz ({error}); {way_out}") from None
+
+
+def _archive(path):
+    """x and labels of an .npz."""
+    with _opened(path, "save it with numpy.savez") as archive:
+        if "x" not in archive.files:
+            raise DataError(f"data file {str(path)!r} must hold an array 'x', but it holds "
+                            f"{', '.join(archive.files) or 'nothing'}")
+        x = archive["x"]
+        key = next((key for key in ("y", "label") if key in archive.files), None)
+        y = None if key is None else archive[key]
+    if x.dtype.kind not in "uifb":
+        raise DataError(f"data file {str(path)!r} holds x of type {x.dtype}, but frames must be integers or floats")
     if x.ndim < 2:
         raise DataError(f"data file {str(path)!r} holds x of shape {x.shape}, but the batch comes first")
     return Data(x, _labels(y, len(x), str(path)), str(path))
@@ -200,12 +211,24 @@ def _split_archive(name, file):
 
     def load_split(purpose):
         split = "test" if purpose == "test" else "train"
-        with np.load(_named_file(name, name, file), allow_pickle=False) as archive:
-            x, y = archive[f"x_{split}"], archive[f"y_{split}"]
-        data = Data(x[..., None] if x.ndim == 3 else x, y.astype(np.int64), f"{name} ({split})")
-        return data if purpose == "test" else data.first(CALIBRATION_COUNT)
+        with _opened(_named_file(name, name, file), "copy it again") as archive:
+            y = archive[f"y_{split}"][: None if purpose == "test" else CALIBRATION_COUNT]
+            x = _first(archive, f"x_{split}", len(y))
+        return Data(x[..., None] if x.ndim == 3 else x, y.astype(np.int64), f"{name} ({split})")
 
     return load_split
+
+
+def _first(archive, key, count):
+    """The first rows of an array of an archive; those behind them are not unpacked."""
+    with archive.zip.open(f"{key}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        (rows, *shape), fortran, dtype = read_header(file)
+        if fortran or dtype.hasobject or count >= rows:
+            return archive[key][:count]
+        raw = file.read(count * int(np.prod(shape)) * dtype.itemsize)
+    return np.frombuffer(raw, dtype).reshape(count, *shape)
 
 
 def _digits(purpose):
@@ -229,7 +252,7 @@ def _cifar10(purpose):
     file = "cifar10_test_jpg.npz" if purpose == "test" else "cifar10_train_part0_jpg.npz"
     path = _named_file("cifar10", "cifar10", file)
     image = _pillow("data 'cifar10', which are JPEG files,")
-    with np.load(path, allow_pickle=False) as archive:
+    with _opened(path, "copy it again") as archive:
         raw, offsets, labels = archive["jpg"].tobytes(), archive["offsets"], archive["labels"]
     count = len(labels) if purpose == "test" else min(CALIBRATION_COUNT, len(labels))
     x = np.stack([np.asarray(image.open(io.BytesIO(raw[offsets[i]:offsets[i + 1]]))) for i in range(count)])

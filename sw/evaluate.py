@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from lutloom.data import load, shaped
-from lutloom.errors import BuildError, DataError, ModelError
+from lutloom.errors import DataError, ModelError
 from lutloom.floating import model_layout, run
+from lutloom.folder import load_network
 from lutloom.frontend import load_graph
 from lutloom.golden.topk import top_k
 from lutloom.graph import Graph
 from lutloom.network import Network, TopK
-from lutloom.passes.options import _silent
 from lutloom.quantize import fake_quantised, input_network, is_network, quantize, reals_of
 
 MODES = ("integer", "simulated")
@@ -54,12 +54,14 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     DataError
         There are no labels, and no outputs were asked for either.
     """
-    progress = progress or _silent
+    progress = progress or (lambda *_: None)
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     data = load(data, "test").first(count)
     if data.y is None and outputs is None:
         raise DataError(f"data {data.name!r} hold no labels, which accuracy needs; add an array 'y' or 'label'")
+    if outputs is not None and (Path(outputs).is_dir() or not Path(outputs).absolute().parent.is_dir()):
+        raise DataError(f"outputs {str(outputs)!r} cannot be written; give a file in a folder that is there")
     if not len(data.x):
         raise DataError(f"data {data.name!r} hold no frames")
     if mode == "simulated":
@@ -130,10 +132,7 @@ def _loaded(model, graph, progress, choices):
         return quantize(model, progress=progress, **choices), model
     path = Path(model)
     if path.is_dir():
-        if not (path / "network.npz").exists():
-            raise BuildError(f"folder {str(path)!r} holds no network.npz; give a folder that 'lutloom build' made, or "
-                             "a model file")
-        return Network.load(path / "network.npz"), graph
+        return load_network(path), graph
     if is_network(path):
         return Network.load(path), graph
     source = load_graph(path)

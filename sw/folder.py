@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lutloom.errors import BuildError
+from lutloom.errors import BuildError, ModelError
+from lutloom.network_file import load
 from lutloom.plan import FORMAT_VERSION
 
 MARK = "plan.json"
@@ -25,6 +26,8 @@ def check_free(output):
     if not str(output):
         raise BuildError("the build folder needs a name; give one with -o")
     path = Path(output).resolve()
+    if not path.name:
+        raise BuildError(f"{output} is the root of all folders, which a build cannot replace; give another one with -o")
     if path == Path.cwd():
         raise BuildError(f"{output} is the current folder, which a build cannot replace; give another one with -o")
     failed = _failed(path)
@@ -55,6 +58,21 @@ def check_build(folder):
     return path
 
 
+def load_network(folder):
+    """The integer network of a build folder; BuildError if there is none, a damaged one, or one of another version."""
+    folder = Path(folder)
+    path = folder / "network.npz"
+    if not path.exists():
+        raise BuildError(f"folder {str(folder)!r} holds no network.npz; give a folder that 'lutloom build' made, or a "
+                         "model file")
+    if (folder / MARK).exists():
+        check_build(folder)
+    try:
+        return load(path, "build the folder again")
+    except ModelError as error:
+        raise BuildError(str(error)) from None
+
+
 @contextlib.contextmanager
 def building(output):
     """A folder to work in that becomes ``output`` when all went well.
@@ -72,7 +90,10 @@ def building(output):
     check_free(output)
     output = Path(output).resolve()
     parent = output.parent
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=parent))
+    except OSError as error:
+        raise BuildError(f"{output} cannot be made ({error.strerror}); give another folder with -o") from None
     failed = _failed(output)
     try:
         (work / "logs").mkdir()

@@ -50,7 +50,7 @@ LAYERS = {
 
 
 def save(network, path):
-    """Write a network; a file of that name is replaced as a whole."""
+    """Write a network; a file of that name is replaced as a whole. ModelError where it cannot be written."""
     arrays = {}
     header = {
         "format_version": FORMAT_VERSION,
@@ -66,7 +66,10 @@ def save(network, path):
         "info": dict(network.info),
     }
     path = Path(path)
-    handle, partial = tempfile.mkstemp(suffix=".npz.part", dir=path.parent)
+    try:
+        handle, partial = tempfile.mkstemp(suffix=".npz.part", dir=path.parent)
+    except OSError as error:
+        raise ModelError(f"network {path} cannot be written ({error.strerror}); give another path") from None
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
@@ -77,21 +80,23 @@ def save(network, path):
         raise
 
 
-def load(path):
-    """The network in a file; ModelError if there is none, or one of another version."""
+def load(path, way_out=None):
+    """The network in a file; ModelError with a way out (``lutloom quantize`` by default) if there is none of this
+    version."""
+    again = way_out or "make it again with lutloom quantize"
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             arrays = {name: file[name] for name in file.files if name != "header"}
     except OSError as error:
-        raise ModelError(f"network {path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise ModelError(f"{path} is not a network of lutloom; lutloom quantize MODEL -o {path} makes one") from None
+        raise ModelError(f"network {path} cannot be read: {error.strerror or error}; {again}") from None
+    except (ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        way_out = way_out or f"lutloom quantize MODEL -o {path} makes one"
+        raise ModelError(f"{path} is not a network of lutloom; {way_out}") from None
     version = header.get("format_version") if isinstance(header, dict) else None
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"network {path} has format version {version!r}, this lutloom reads {FORMAT_VERSION}; "
-            "make it again with lutloom quantize"
+            f"network {path} has format version {version!r}, this lutloom reads {FORMAT_VERSION}; {again}"
         )
     try:
         tensors = [_tensor_from_json(entry) for entry in header["tensors"]]
@@ -108,8 +113,8 @@ def load(path):
             info=header["info"],
         )
         return verify(network)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise ModelError(f"network {path} is damaged ({error}); make it again with lutloom quantize") from None
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, ModelError) as error:
+        raise ModelError(f"network {path} is damaged ({error}); {again}") from None
 
 
 def _tensor_to_json(tensor):

@@ -248,12 +248,14 @@ class _ScatterRun:
 class Reduce:
     """``beats_in`` beats a frame are taken, then ``beats_out`` offered, the first ``delay`` cycles after the last came.
 
-    The next frame's first beat is taken one cycle after the last output beat has gone.
+    Each other is offered ``gap`` cycles after the one before has gone. The next frame's first beat is taken one cycle
+    after the last output beat has gone.
     """
 
     beats_in: int
     beats_out: int
     delay: int
+    gap: int = 1
 
     busy = 0
 
@@ -272,7 +274,7 @@ class _ReduceRun:
         if last >= len(arrived):
             return None
         if index:
-            return left[beat - 1] + 1
+            return left[beat - 1] + self.s.gap
         return arrived[last] + self.s.delay
 
     def accept(self, beat, arrived, left):

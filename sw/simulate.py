@@ -148,7 +148,7 @@ def load_ports(folder):
     BuildError
         The folder is not a build, is of another version, or is not whole.
     """
-    from lutloom.sim.compiled import check_ports
+    from lutloom.sim.compiled import check_images, check_ports
     from lutloom.sim.stream import StreamLayout
 
     folder = Path(folder)
@@ -168,14 +168,15 @@ def load_ports(folder):
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"{folder}/plan.json does not describe the core's ports ({error}); {again}") from None
     check_ports(folder, *layouts)
+    check_images(folder)
     return plan, *layouts
 
 
 def _golden(folder, x):
     """Input codes and golden output codes of the network in a folder."""
-    from lutloom.network import Network
+    from lutloom.folder import load_network
 
-    network = Network.load(folder / "network.npz")
+    network = load_network(folder)
     codes = network.encode(x)
     return codes, network(codes)
 

@@ -58,19 +58,63 @@ def shapes(family):
     return SHAPES[family]
 
 
+class _Tilings:
+    """The best tilings of memories of one depth, for all widths up to the widest that was asked for.
+
+    The best tiling of a width is a column of some shape and the best tiling of what is left; so each width is
+    reckoned once, from narrower ones. Of shapes that are as deep as the memory only the widest is of use.
+
+    Parameters
+    ----------
+    shapes : sequence of (depth, width, rows)
+        Widest first, with the blocks one above the other in a column.
+    """
+
+    def __init__(self, shapes):
+        whole = [rows for _, _, rows in shapes].index(1) if shapes[-1][2] == 1 else len(shapes)
+        self._shapes = shapes[: whole + 1]
+        self._costs = [(0, 0, 0)]  # of each width: blocks, multiplexed bits, columns
+        self._first = [0]  # of each width: which shape its first column has
+
+    def cost(self, width):
+        """(blocks, multiplexed bits, columns) of a width."""
+        costs, first = self._costs, self._first
+        for bits in range(len(costs), width + 1):
+            best = None
+            for index, (_, widest, rows) in enumerate(self._shapes):
+                used = widest if widest < bits else bits
+                blocks, muxes, columns = costs[bits - used]
+                option = (blocks + rows, muxes + used * (rows - 1), columns + 1)
+                if best is None or option < best:
+                    best, chosen = option, index
+            costs.append(best)
+            first.append(chosen)
+        return costs[width]
+
+    def columns(self, width):
+        """(depth, width) of the columns of the tiling, widest first."""
+        self.cost(width)
+        columns = []
+        while width:
+            depth, widest, _ = self._shapes[self._first[width]]
+            columns.append((depth, widest))
+            width -= min(width, widest)
+        return sorted(columns, key=lambda shape: -shape[1])
+
+
+def _tilings(depth, family):
+    """The tilings of memories of a depth on a family's blocks."""
+    return _tilings_of_rows(family, tuple(-(-depth // deep) for deep, _ in shapes(family)))
+
+
 @cache
-def _columns(depth, width, family):
-    """Shapes of the columns, best tiling: tuple of (depth, width), and its cost (blocks, multiplexed bits)."""
-    best = [((), (0, 0))]
-    for bits in range(1, width + 1):
-        options = []
-        for shape in shapes(family):
-            rows = -(-depth // shape[0])
-            used = min(bits, shape[1])
-            before, (blocks, muxes) = best[bits - used]
-            options.append(((*before, shape), (blocks + rows, muxes + used * (rows - 1))))
-        best.append(min(options, key=lambda option: (option[1], len(option[0]))))
-    return best[width]
+def _tilings_of_rows(family, rows):
+    return _Tilings([(*shape, high) for shape, high in zip(shapes(family), rows, strict=True)])
+
+
+def count(spec, family):
+    """How many tiles `cut` gives, without making them."""
+    return _tilings(spec.depth, family).cost(spec.width)[0] if spec.place == "ebr" else 0
 
 
 def cut(spec, family):
@@ -88,8 +132,7 @@ def cut(spec, family):
     if spec.place != "ebr":
         return ()
     tiles, column = [], 0
-    widest_first = sorted(_columns(spec.depth, spec.width, family)[0], key=lambda shape: -shape[1])
-    for depth, width in widest_first:
+    for depth, width in _tilings(spec.depth, family).columns(spec.width):
         columns = min(width, spec.width - column)
         for row in range(0, spec.depth, depth):
             rows = min(depth, spec.depth - row)

@@ -118,7 +118,7 @@ def main(arguments=None):
                 print(
                     f"{area.unit:44} {lanes:5} {family:6} {area.lut4:6} {area.lut4_a_product:9.2f} {area.carry:6} "
                     f"{area.ff:6} {area.dsp:4}", flush=True,
-                )  # fmt: skip
+                )
     if options.json:
         records = [{**asdict(area), "lut4_a_product": round(area.lut4_a_product, 3)} for area in areas]
         options.json.write_text(json.dumps(records, indent=1))

@@ -129,7 +129,9 @@ class Activations:
         size = int(np.prod(graph.shapes[value]))
         count = max(1, min(len(x), MOST_VALUES // size))
         step = max(1, min(count, 256))
-        y = np.concatenate([run(part, x[i:min(i + step, count)]).astype(np.float32) for i in range(0, count, step)])
+        y = np.empty((count, *graph.shapes[value]), np.float32)
+        for i in range(0, count, step):
+            y[i : i + step] = run(part, x[i : min(i + step, count)])
         if not np.isfinite(y).all():
             raise ModelError(f"model {graph.name!r} gives NaN or infinite values in front of layer {reader.name!r}")
         self._known = {source: x, value: y} if value != source else self._known

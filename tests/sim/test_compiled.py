@@ -206,7 +206,7 @@ def _edit(made, **changes):
     (lambda made: _edit(made, output=made.input.to_plan()), BuildError, "m_axis_tdata .* 16 bits, but plan.json"),
     (lambda made: [path.unlink() for path in made.folder.glob("rtl/*")], BuildError, "no module lutloom_core"),
     (lambda made: (made.folder / "rtl/more.v").write_text("module more(\n"), ToolError, "Verilator failed.*\n.*more.v"),
-    (lambda made: (made.folder / "rom/bias.hex").unlink(), BuildError, "cannot start: .*rom/bias.hex"),
+    (lambda made: (made.folder / "rom/bias.hex").unlink(), BuildError, "holds no rom/bias.hex, a ROM image"),
     (lambda made: (made.folder / "rom/bias.hex").write_text("1\n" * 19), BuildError, "cannot start: .*rom/bias.hex"),
     (lambda made: (made.folder / "rom/bias.hex").write_text("xyzw\n"), BuildError, "cannot start: .*rom/bias.hex"),
 ], ids=lambda value: value if isinstance(value, str) else "")

@@ -45,14 +45,14 @@ def test_pins_of_icebreaker():
     assert board.constraints().splitlines() == [
         "set_frequency pin_clk 12", "set_io pin_clk 35", "set_io pin_passed 37", "set_io pin_failed 11",
         "set_io pin_button 10", "set_io -pullup yes pin_tx 9",
-    ]  # fmt: skip
+    ]
 
 
 def test_pins_of_ulx3s():
     lines = load_board("ulx3s-85f").constraints().splitlines()
     assert lines[:3] == [
         'FREQUENCY PORT "pin_clk" 25 MHZ;', 'LOCATE COMP "pin_clk" SITE "G2";', 'IOBUF PORT "pin_clk" IO_TYPE=LVCMOS33;'
-    ]  # fmt: skip
+    ]
     assert 'IOBUF PORT "pin_passed" IO_TYPE=LVCMOS33 DRIVE=4;' in lines
 
 
@@ -83,7 +83,7 @@ def test_own_board(tmp_path):
     ("BOARD =", "BORD =", "must set BOARD = lutloom.board.Board"),
     ("class Platform", "clas Platform", "fails: SyntaxError"),
     ('CHIPS["ice40up5k"]', 'CHIPS["up5k"]', "fails: KeyError: 'up5k'"),
-])  # fmt: skip
+])
 def test_own_board_that_is_wrong(old, new, message, tmp_path):
     assert old in OWN
     path = tmp_path / "my_board.py"
@@ -110,7 +110,7 @@ def test_board_without_what_it_names():
     ("ice40", 16, 48, 48), ("ice40", 12, 12, 12), ("ice40", 12, 15, 12), ("ice40", 12, 16.2, 16.125),
     ("ecp5", 25, 110, 110), ("ecp5", 25, 112.5, 112.5), ("ecp5", 25, 25, 25), ("ecp5", 25, 100, 100),
     ("ecp5", 12, 66, 66), ("ecp5", 25, 10, 10),
-])  # fmt: skip
+])
 def test_pll_settings(family, source, wanted, output):
     """The first four as `icepll` finds them, 110 of 25 MHz as `ecppll` does."""
     settings = pll_settings(family, source, wanted)

@@ -1,6 +1,7 @@
 """The command line: exit statuses, what goes to which stream, and a sentence for everything a user can get wrong."""
 
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -184,6 +185,11 @@ def test_unknown_kind_of_file(tmp_path, capsys):
     assert ".onnx" in refused(capsys, "quantize", path, "-o", tmp_path / "net.npz")
 
 
+def test_a_network_instead_of_a_model(tmp_path, capsys):
+    (tmp_path / "net.npz").write_bytes(b"")
+    assert "give the .onnx file that it was made of" in refused(capsys, "check", tmp_path / "net.npz")
+
+
 def test_folder_instead_of_a_file(tmp_path, capsys):
     assert tmp_path.name in refused(capsys, "check", tmp_path)
 
@@ -228,8 +234,10 @@ def test_bad_weight_formats(model, calibration, tmp_path, capsys, spec, word):
                            "--calibrate", calibration)
 
 
-@pytest.mark.parametrize("output, word", [("net.onnx", ".npz"), ("nowhere/net.npz", "no folder")])
+@pytest.mark.parametrize("output, word", [("net.onnx", ".npz"), ("nowhere/net.npz", "no folder"),
+                                          ("folder.npz", "is a folder")])
 def test_networks_that_cannot_be_written(model, tmp_path, capsys, output, word):
+    (tmp_path / "folder.npz").mkdir()
     assert word in refused(capsys, "quantize", model, "-o", tmp_path / output, *QUANTISATION)
 
 
@@ -250,7 +258,8 @@ def test_options_that_would_do_nothing(tmp_path, capsys, command):
     ({"x": np.zeros((0, 6), np.uint8), "y": np.zeros(0, int)}, ["no"]),
     ({"x": np.full((4, 6), 1e9), "y": np.zeros(4, int)}, ["0 to 255"]),
     ({"x": np.full((4, 6), np.nan), "y": np.zeros(4, int)}, ["NaN"]),
-    ({"x": np.full((4, 6), "a"), "y": np.zeros(4, int)}, ["x"]),
+    ({"x": np.full((4, 6), "a"), "y": np.zeros(4, int)}, ["x of type <U1", "integers or floats"]),
+    ({"x": np.full((4, 6), 1j), "y": np.zeros(4, int)}, ["x of type complex128"]),
     ({"x": np.zeros((4, 6), np.uint8), "y": np.full(4, 99)}, ["99"]),
 ])
 def test_bad_data(model, calibration, tmp_path, capsys, arrays, words):
@@ -291,9 +300,10 @@ def test_unknown_board_lists_the_known_ones(model, calibration, tmp_path, capsys
 
 def test_board_file_that_is_none(model, calibration, tmp_path, capsys):
     board = tmp_path / "my_board.py"
-    board.write_text("PLANK = 1\n")
-    assert "my_board.py" in refused(capsys, "verilog", model, "--board", board, "-o", tmp_path / "out", *QUANTISATION,
-                                    "--calibrate", calibration)
+    for text in ("PLANK = 1\n", "raise SystemExit(3)\n"):
+        board.write_text(text)
+        assert "my_board.py" in refused(capsys, "verilog", model, "--board", board, "-o", tmp_path / "out",
+                                        *QUANTISATION, "--calibrate", calibration)
 
 
 def test_network_that_does_not_fit(tmp_path, capsys):
@@ -305,6 +315,34 @@ def test_network_that_does_not_fit(tmp_path, capsys):
                        "--activations", "8", "--calibrate", tmp_path / "c.npz")
     assert "fc" in sentence and "need" in sentence and ("--weights" in sentence or "--board" in sentence)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output, words", [("/", "root"), ("/proc/lutloom-build", "cannot be made"), (".", "current"),
+                                           ("", "needs a name"), ("nowhere/out", "no folder")])
+def test_folders_that_cannot_be_made(model, tmp_path, capsys, monkeypatch, output, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    sentence = refused(capsys, "verilog", model, "--board", "icebreaker", "-o", output, "--weights", "int:4")
+    assert words in sentence and (output in sentence) and sorted(tmp_path.iterdir()) == before
+
+
+def test_empty_names(model, capsys):
+    assert "data must be" in refused(capsys, "evaluate", model, "--data", "")
+    assert "the model needs a name" in refused(capsys, "check", "")
+
+
+@pytest.mark.parametrize("output", ["nowhere/o.npz", "."])
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(model, tmp_path, capsys, output, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("lutloom.evaluate"), "load_graph", lambda path: 1 / 0)
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 6), np.uint8))
+    assert "cannot be written" in refused(capsys, "evaluate", model, "--data", tmp_path / "data.npz", "--outputs",
+                                          tmp_path / output)
+
+
+def test_outputs_without_labels(model, tmp_path, capsys):
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 6), np.uint8))
+    status, out, _ = run(capsys, "evaluate", model, "--data", tmp_path / "data.npz", "--outputs", tmp_path / "o.npz")
+    assert (status, out) == (0, f"written: {tmp_path / 'o.npz'}\n")
 
 
 def test_a_folder_of_somebody_else_is_refused(model, calibration, tmp_path, capsys):
@@ -362,6 +400,24 @@ def test_build_folder_of_another_version(built, tmp_path, capsys):
     plan = tmp_path / "old" / "plan.json"
     plan.write_text(json.dumps(json.loads(plan.read_text()) | {"format_version": 999}))
     assert "999" in refused(capsys, "simulate", tmp_path / "old", "--data", built / "data.npz")
+
+
+def test_a_rom_image_that_is_missing(built, tmp_path, capsys):
+    shutil.copytree(built / "out", tmp_path / "out")
+    image = next((tmp_path / "out" / "rom").glob("*.hex"))
+    image.unlink()
+    for engine in ("compiled", "cocotb"):
+        sentence = refused(capsys, "simulate", tmp_path / "out", "--data", built / "data.npz", "--engine", engine)
+        assert f"holds no rom/{image.name}, a ROM image that its Verilog reads; build it again" in sentence
+
+
+def test_patchable_of_a_network_that_multiplies(tmp_path, capsys):
+    path = tmp_path / "digits.npz"
+    run(capsys, "quantize", digits.example(digits.MODEL), "-o", path, "--weights", "int:4", "--calibrate",
+        digits.example(digits.CALIBRATION))
+    sentence = refused(capsys, "verilog", path, "--board", "icebreaker", "-o", tmp_path / "out", "--patchable")
+    assert "requantises by multiplying" in sentence and "give the model file" in sentence
+    assert "--activations" not in sentence and not (tmp_path / "out").exists()
 
 
 def test_missing_native_tools(model, calibration, tmp_path, capsys, monkeypatch):

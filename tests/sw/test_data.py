@@ -1,3 +1,4 @@
+import re
 import sys
 
 import numpy as np
@@ -21,6 +22,12 @@ def test_archive_with_either_name_of_labels(tmp_path):
     assert load(tmp_path / "d.npz").y is None
 
 
+def _odd(path):
+    """An archive of a compression that nobody knows."""
+    np.savez(path, x=np.zeros((3, 2)))
+    path.write_bytes(re.sub(rb"(PK\x01\x02.{6}|PK\x03\x04.{4})..", rb"\1c\0", path.read_bytes(), flags=re.DOTALL))
+
+
 def test_first_frames():
     found = Data(np.zeros((5, 2)), np.arange(5), "d").first(2)
     assert len(found.x) == 2 and found.y.tolist() == [0, 1]
@@ -35,6 +42,9 @@ def test_first_frames():
             "data file .*d.npz' does not exist; give an .npz, a folder of images, or one of digits, mnist",
         ),
         (lambda p: p.write_bytes(b"not a zip"), "cannot be read as .npz"),
+        (_odd, "cannot be read as .npz .That compression method is not supported.; save it with"),
+        (lambda p: np.save(p.open("wb"), np.zeros((3, 2))), "cannot be read as .npz"),
+        (lambda p: np.savez(p, x=np.full((3, 2), "a")), "holds x of type <U1, but frames must be integers or floats"),
         (lambda p: np.savez(p, images=1, z=2), "must hold an array 'x', but it holds images, z"),
         (lambda p: np.savez(p, x=np.zeros(3)), r"holds x of shape \(3,\), but the batch comes first"),
         (lambda p: np.savez(p, x=np.zeros((3, 2)), y=np.zeros(4, int)), "hold 3 frames, but 4 labels"),
@@ -118,6 +128,18 @@ def test_a_name_scores_with_the_test_split_and_calibrates_with_the_training_spli
     assert len(calibration.y) == 2000
     with pytest.raises(DataError, match="data 'fashion_mnist' need .* LUTLOOM_DATA"):
         load("fashion_mnist")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_calibration_takes_the_first_frames_of_a_long_training_split(tmp_path, monkeypatch, order):
+    monkeypatch.setenv("LUTLOOM_DATA", str(tmp_path))
+    count = data.CALIBRATION_COUNT + 7
+    x = np.random.default_rng(0).integers(0, 256, (count, 4, 3), np.uint8)
+    (tmp_path / "mnist").mkdir()
+    np.savez_compressed(tmp_path / "mnist" / "mnist.npz", x_train=np.asarray(x, order=order), y_train=np.arange(count))
+    found = load("mnist", "calibrate")
+    np.testing.assert_array_equal(found.x, x[: data.CALIBRATION_COUNT, :, :, None])
+    assert found.y.tolist() == list(range(data.CALIBRATION_COUNT))
 
 
 def test_no_folder_of_data(monkeypatch):

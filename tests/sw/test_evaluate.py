@@ -1,3 +1,5 @@
+import json
+
 import exact_graph as exact
 import numpy as np
 import pytest
@@ -132,6 +134,28 @@ def test_network_files_and_folders(tmp_path):
         evaluate(tmp_path / "empty", data=data)
     with pytest.raises(ModelError, match="mode simulated needs the model file"):
         evaluate(tmp_path, data=data, mode="simulated")
+
+
+def test_folders_of_another_version_or_damaged(tmp_path):
+    graph = model()
+    data = frames(graph)
+    path = tmp_path / "network.npz"
+    quantize(graph, calibrate=data.x).save(path)
+    kept = path.read_bytes()
+    (tmp_path / "plan.json").write_text(json.dumps({"format_version": 9}))
+    with pytest.raises(BuildError, match="has format version 9, but this Lutloom reads 1; build again"):
+        evaluate(tmp_path, data=data)
+    (tmp_path / "plan.json").write_text(json.dumps({"format_version": 1}))
+    path.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(BuildError, match="network.npz is not a network of lutloom; build the folder again"):
+        evaluate(tmp_path, data=data)
+    path.write_bytes(kept)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["header"] = np.array(json.dumps(json.loads(str(arrays["header"])) | {"format_version": 5}))
+    np.savez(path, **arrays)
+    with pytest.raises(BuildError, match="network.npz has format version 5, .* reads 1; build the folder again"):
+        evaluate(tmp_path, data=data)
 
 
 def test_missing_labels():

@@ -129,7 +129,7 @@ SPECS = {
         ("ram", 1, 9000, 1, "ebr"), ("ram", 60, 600, 2, "ebr"), ("ram", 7, 16, 1, "lut"),
         ("rom", 40, 700, 3, "ebr"), ("rom", 36, 3500, 3, "ebr"), ("rom", 20, 400, 3, "ebr"), ("ram", 36, 900, 3, "ebr"),
     ],
-}  # fmt: skip
+}
 
 
 def bench(specs):
@@ -222,7 +222,7 @@ def test_native_tiles_read_what_the_behavioural_memory_reads(family, tmp_path):
          "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include OPT_GLOBAL=-O0",  # the wheel does not set the first
          "-DICE40_HX", "--top-module", "bench", "main.cpp", *texts, "bench.v", MODELS[family]],
         what="Verilator", cwd=tmp_path, environment=sim_tools.verilator_environment(),
-    )  # fmt: skip
+    )
 
     def run():
         command = [tmp_path / "obj_dir" / "Vbench"]

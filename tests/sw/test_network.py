@@ -73,7 +73,7 @@ def test_pooling_moves_only_in_front_of_rising_requantisers_that_nobody_else_rea
     network = lenet()
     assert [name for name, _, _ in execute._pool_first(network.layers, {network.output})][:6] == [
         "conv0", "pool0", "quant0", "conv1", "pool1", "quant1",
-    ]  # fmt: skip
+    ]
     names = [name for name, _, _ in execute._pool_first(mixed().network())]
     assert names.index("rising") < names.index("signed") and names.index("sign") < names.index("falling")
 

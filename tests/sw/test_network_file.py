@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -55,6 +56,8 @@ def _broken_files(path, network):
     yield b"", "is not a network of lutloom; lutloom quantize MODEL"
     yield b"not a zip", "is not a network of lutloom"
     yield whole[: len(whole) // 2], "is not a network of lutloom"
+    odd = re.sub(rb"(PK\x01\x02.{6}|PK\x03\x04.{4})..", rb"\1c\0", whole, flags=re.DOTALL)
+    yield odd, "is not a network of lutloom"  # of a compression that nobody knows
     for changes, message in (
         ({"format_version": 9}, "has format version 9, this lutloom reads 1; make it again"),
         ({"layers": 3}, "is damaged"),

@@ -53,11 +53,11 @@ def frames(rng, count=30):
 CHOICES = [
     ("int:8", 8), ("int:4", 4), ("bitmask:X0.0XX", 4), ("bitmask:3", 6), ("binary", 8), ("int:5@layer", 3),
     ("int:8@channel", 8), ("int:6@1", 7), ("binary", "binary"), ("c1=int:8,*=binary", "binary"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("weights, activations, requant", [(*choice, "thresholds") for choice in CHOICES]
-                         + [(*choice, "auto") for choice in [*CHOICES, ("int:8", 12)]])  # fmt: skip
+                         + [(*choice, "auto") for choice in [*CHOICES, ("int:8", 12)]])
 def test_network_equals_the_quantised_graph_in_rationals(weights, activations, requant):
     rng = np.random.default_rng(1)
     choices = {

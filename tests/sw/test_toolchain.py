@@ -1,16 +1,22 @@
 """Finding and running tools, their failures, Ctrl-C, and the cache."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+from small_networks import weights
 
 from lutloom.board import CHIPS, load_board
+from lutloom.build import verilog
 from lutloom.errors import BuildError, FitError, ToolError
+from lutloom.network import Dense
+from lutloom.network_builder import NetworkBuilder
 from lutloom.toolchain import cache, flow, pack, place, synth, tools
 
 SHELL = tools.Tool("yosys", (sys.executable, "-c"), "test 1")
@@ -56,7 +62,7 @@ def test_native_tool_is_found_on_path(monkeypatch, tmp_path):
 def test_output_goes_to_the_log_and_progress_is_told(tmp_path):
     told = []
     done = run(tmp_path, "print('step 1'); print('step 1'); print('noise'); print('step 2')", progress=told.append,
-               phases=[(r"step ([0-9])", r"at \1")])  # fmt: skip
+               phases=[(r"step ([0-9])", r"at \1")])
     assert told == ["at 1", "at 2"]
     text = done.log.read_text()
     assert "# test 1\n" in text and text.endswith("step 1\nstep 1\nnoise\nstep 2\n")
@@ -120,6 +126,31 @@ def test_amaranth_gets_a_yosys_and_keeps_the_users(monkeypatch):
     with tools.yosys_for_amaranth():
         assert os.environ["YOSYS"] == "mine"
     assert os.environ["YOSYS"] == "mine"
+
+
+def test_native_means_native_for_verilog_too(monkeypatch, tmp_path):
+    monkeypatch.delenv("YOSYS", raising=False)
+    yosys = shlex.join(tools.find("yosys").command)
+    (tmp_path / "yosys").write_text(f'#!/bin/sh\necho call >> {tmp_path}/calls\nexec {yosys} "$@"\n')
+    (tmp_path / "yosys").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    tools.find.cache_clear()
+    try:
+        made = {}
+        for toolchain, calls in (("yowasp", 0), ("native", 4)):  # its version; core, shell, core for the chip
+            (tmp_path / "calls").write_text("")
+            verilog(small(), board="icebreaker", output=tmp_path / toolchain, toolchain=toolchain)
+            made[toolchain] = [path.read_text() for path in sorted((tmp_path / toolchain).glob("*/*.v"))]
+            assert len((tmp_path / "calls").read_text().splitlines()) == calls
+        assert made["native"] == made["yowasp"] and len(made["native"]) > 3
+    finally:
+        tools.find.cache_clear()
+
+
+def small():
+    builder = NetworkBuilder((6,))
+    builder.add(Dense, "fc", weights(np.random.default_rng(1), (3, 6), "int:4"))
+    return builder.network("small")
 
 
 def test_cache_keeps_what_is_whole(tmp_path, monkeypatch):
@@ -194,12 +225,12 @@ def test_large_ecp5_designs_get_the_other_router():
     assert "router2" not in place.options(board, 110, 1, luts=100)
     assert place.options(load_board("icebreaker"), 48, 7) == [
         "--up5k", "--package", "sg48", "--seed", "7", "--freq", "48.0000", "--timing-allow-fail"
-    ]  # fmt: skip
+    ]
 
 
 def test_fmax_is_that_of_the_core_clock():
     clocks = {"a": {"achieved": 300.0, "constraint": 25.0}, "b": {"achieved": 111.234, "constraint": 110.0},
-              "c": {"achieved": 120.0, "constraint": 110.0}}  # fmt: skip
+              "c": {"achieved": 120.0, "constraint": 110.0}}
     assert place.core_fmax(clocks, 110) == 111.23
     assert place.core_fmax({"a": {"achieved": 90.0, "constraint": 12.0}}, 110) == 90
 

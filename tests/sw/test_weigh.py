@@ -67,7 +67,7 @@ def test_last_layer_shares_a_scale_unless_a_quantiser_stands_behind_it():
     ([[1, 0, 15]], 0, 4, False, 5),
     ([[1, 0, 15]], 8, 4, False, 4),
     ([[-8, 7, 0], [7, -8, 1]], [3, -2], 4, True, 5),
-])  # fmt: skip
+])
 def test_integer_weights_of_the_source(codes, zero, bits, signed, stored):
     node, real = source(codes, zero=zero, bits=bits, signed=signed)
     weights = source_weights(node)
@@ -85,7 +85,7 @@ def test_bipolar_weights_of_the_source():
     ({"scale": -0.5}, "layer 'fc' has a weight scale of -0.5, but scales must be positive"),
     ({"zero": 0.5}, "layer 'fc' has a weight zero point that is not an integer"),
     ({"codes": [[1 << 17, 0, 0]], "bits": 18}, "layer 'fc' has weights of 19 bits, but at most 16"),
-])  # fmt: skip
+])
 def test_bad_weights_of_the_source(change, text):
     node, _ = source(**{"codes": [[1, 2, 3]], **change})
     with pytest.raises(ModelError, match=text):

@@ -14,7 +14,7 @@ SHAPES = {  # (kind, width, depth, latency, place)
         ("rom", 40, 300, 2, "ebr"), ("rom", 18, 1024, 1, "ebr"), ("rom", 20, 1500, 2, "ebr"),
         ("rom", 4, 4000, 1, "ebr"), ("rom", 6, 16, 1, "lut"), ("ram", 36, 300, 1, "ebr"), ("ram", 5, 16, 1, "lut"),
     ],
-}  # fmt: skip
+}
 
 
 def images_of(specs, seed):
@@ -66,4 +66,4 @@ endmodule
     shell = Shell(board, clock_mhz, input=ports[0], output=ports[1], selftest=test)
     text, target = shell_verilog(shell, board.family)
     return {"core_verilog": core, "shell_verilog": text, "specs": [*specs, *target.specs.values()], "board": board,
-            "clock_mhz": float(shell.clock_mhz)}  # fmt: skip
+            "clock_mhz": float(shell.clock_mhz)}
