@@ -8,7 +8,9 @@ from amaranth.hdl import signed, unsigned
 from lutloom.errors import FitError, ModelError
 from lutloom.formats import Format
 from lutloom.hw.adapter import Gather, Scatter
+from lutloom.hw.build_branch import BRANCHING
 from lutloom.hw.geometry import Geometry
+from lutloom.hw.join import TableLookup
 from lutloom.hw.matvec import MatVec
 from lutloom.hw.memory import Rom
 from lutloom.hw.pool import Pool
@@ -16,8 +18,8 @@ from lutloom.hw.requantise import make_requantise
 from lutloom.hw.stage import MapStage, Stage
 from lutloom.hw.topk import TopK
 from lutloom.hw.window import Window
-from lutloom.network import Conv, Dense, MaxPool
-from lutloom.rom import pack, weight_words
+from lutloom.network import Conv, Dense, MaxPool, Table
+from lutloom.rom import depthwise_words, pack, weight_words
 
 
 def shape_of(format):
@@ -56,6 +58,8 @@ def geometry(group, width, units):
         return Geometry(1, 1, words, reps=-(-main.weights.codes.shape[0] // units))
     if isinstance(main, Conv):
         outputs, kh, kw, _ = main.weights.codes.shape
+        if group.depthwise:
+            return Geometry(height, across, words, (kh, kw), main.stride, main.dilation, main.pads, blocks=words)
         if main.groups > 1 and (channels // main.groups) % width:
             raise ModelError(
                 f"layer {main.name!r} has {channels // main.groups} channels a group: its words must divide them, "
@@ -85,18 +89,26 @@ def make_stage(network, plan, group, stage):
         The layers.
     stage : StagePlan
     """
+    if stage.kind in BRANCHING:
+        return BRANCHING[stage.kind](plan, group, stage)
     if stage.kind == "topk":
         return TopK(shape=shape_of(group.input.format), count=group.input.shape[0], width=stage.width, k=group.main.k)
     requantise_name = f"{stage.name}_requantise"
     place = "ebr" if plan.patchable else stage.parameters_place
     channels = group.channels_out
     source = group.input.format
-    if stage.kind == "map":
+    if isinstance(group.requantise, Table):
+        requantise = TableLookup(
+            name=requantise_name, layer=group.requantise, in_format=source, out_format=group.output.format,
+            lanes=stage.width, latency=plan.memory_latency, place=place,
+        )
+    elif stage.kind == "map":
         requantise = make_requantise(
             group.requantise, name=requantise_name, tensor=group.input, acc_shape=shape_of(source), lanes=stage.width,
             out_format=group.output.format, place=place, channels=channels, dsp=stage.dsp, latency=plan.memory_latency,
             patchable=plan.patchable,
         )
+    if stage.kind == "map":
         return MapStage(
             requantise=requantise, shape=shape_of(source), in_bits=source.bits, out_bits=group.output.format.bits,
             width=stage.width, channels=channels, credits=stage.credits,
@@ -124,13 +136,13 @@ def make_stage(network, plan, group, stage):
     if stage.kind == "dot":
         acc_shape = accumulator_shape(network, group)
         form = group.main.weights.format
-        lanes = where.kernel[0] * stage.width
+        lanes = where.kernel[0] * (1 if group.depthwise else stage.width)
         if source.kind == "bipolar" and form.kind == "binary" and not masked:
             center = int(np.prod(group.main.weights.codes.shape[1:]))
             acc_shape = unsigned(center.bit_length())
         work = MatVec(
             lanes=lanes, units=stage.units, x_format=source, w_format=form, acc_shape=acc_shape, masked=masked,
-            dsp=stage.dsp,
+            dsp=stage.dsp, channels=stage.width if group.depthwise else None,
         )
         # Far ways on an ECP5: a register between its blocks and the choice among them, one more behind it.
         depth = latency if latency == 1 else latency + 1
@@ -166,7 +178,10 @@ def weight_rom(group, stage, where, latency, place):
     codes = weights.codes
     if isinstance(group.main, Dense):
         codes = codes[:, None, None, :]
-    words = weight_words(codes, where, stage.width, stage.units, filler(weights.format))
+    if group.depthwise:
+        words = depthwise_words(codes, stage.units)
+    else:
+        words = weight_words(codes, where, stage.width, stage.units, filler(weights.format))
     return Rom(
         name=f"{stage.name}_weights", width=words.shape[1] * weights.format.bits, depth=len(words),
         init=pack(words, weights.format.bits), latency=latency, place=place,

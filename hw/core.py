@@ -1,4 +1,4 @@
-"""The core: all stages of a plan in a row, with AXI4-Stream style ports."""
+"""The core: all stages of a plan and the streams between them, with AXI4-Stream style ports."""
 
 import warnings
 
@@ -6,9 +6,10 @@ from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal, UnusedElabor
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lutloom.executor import in_a_row, predict
+from lutloom.executor import Unit, predict
+from lutloom.hw.branch import Buffer, Fork
 from lutloom.hw.build_stage import adapters, make_stage
-from lutloom.plan import group_layers
+from lutloom.plan import group_layers, image_of, last_group
 
 # Planning makes units for their schedules alone, and drops them.
 warnings.filterwarnings("ignore", category=UnusedElaboratable)
@@ -42,17 +43,34 @@ class Core(wiring.Component):
         groups = group_layers(network)
         if [group.layers[-1].name for group in groups] != [stage.layers[-1] for stage in plan.stages]:
             raise ValueError("plan stages must be those of the network")
-        self._units = []  # (name, component)
-        width, tensor = plan.input_width, groups[0].input
-        for group, stage in zip(groups, plan.stages, strict=True):
-            channels = group.image[2]
-            for name, unit in adapters(stage.name, group.input.format.bits, channels, width, stage.width):
-                self._units.append((name, unit))
-            self._units.append((stage.name, make_stage(network, plan, group, stage)))
-            width, tensor = stage.out_width, group.output
-        self._input = port(groups[0].input, plan.input_width)
-        results = groups[-1].results
-        self._output = port(results, width, tensor)
+        last = last_group(network, groups)
+        self._units = []  # (name, component, links in, links out)
+        self._links = 0
+        self._taps = {}  # (group that gives, its how manieth reader) -> link
+        readers = {}  # group that gives -> readers, as (group, port); the sink is (None, 0)
+        for index, group in enumerate(groups):
+            for port, source in enumerate(group.sources):
+                readers.setdefault(source, []).append((index, port))
+        readers.setdefault(last, []).append((None, 0))
+        self._source = self._tap(None, 0) if len(readers[None]) == 1 else self._link()
+        if len(readers[None]) > 1:
+            bits = groups[readers[None][0][0]].inputs[readers[None][0][1]].format.bits
+            self._fork("input", None, self._source, bits, plan.input_width, len(readers[None]))
+        for index, (group, stage) in enumerate(zip(groups, plan.stages, strict=True)):
+            into = []
+            for port, (source, tensor) in enumerate(zip(group.sources, group.inputs, strict=True)):
+                given = plan.input_width if source is None else plan.stages[source].out_width
+                link = self._tap(source, readers[source].index((index, port)))
+                into.append(self._adapted(plan, stage, port, tensor, given, link, several=len(group.inputs) > 1))
+            out = self._link() if len(readers.get(index, ())) > 1 else self._tap(index, 0)
+            self._units.append((stage.name, make_stage(network, plan, group, stage), tuple(into), (out,)))
+            if len(readers.get(index, ())) > 1:
+                self._fork(stage.name, index, out, group.results.format.bits, stage.out_width, len(readers[index]))
+        self._sink = self._taps[last, readers[last].index((None, 0))]
+        first = next(group for group in groups if None in group.sources)
+        self._input = port_of(first.inputs[first.sources.index(None)], plan.input_width)
+        final = groups[last]
+        self._output = port_of(final.results, plan.stages[last].out_width, final.output)
         super().__init__(
             {
                 "clear": In(1),
@@ -81,23 +99,61 @@ class Core(wiring.Component):
     @property
     def schedules(self):
         """(name, schedule) of every unit in order."""
-        return [(name, unit.schedule) for name, unit in self._units]
+        return [(name, unit.schedule) for name, unit, _, _ in self._units]
+
+    @property
+    def units(self):
+        """Every unit as the executor takes it."""
+        return [Unit(name, unit.schedule, into, out) for name, unit, into, out in self._units]
 
     def predict(self):
         """Interval, latency and every transfer, from the schedules alone."""
-        names, schedules = zip(*self.schedules, strict=True)
-        return predict(in_a_row(schedules, names), self._input["beats"], self._output["beats"])
+        return predict(self.units, self._input["beats"], self._output["beats"])
+
+    def _link(self):
+        """The number of a new link."""
+        self._links += 1
+        return self._links - 1
+
+    def _tap(self, source, way):
+        """The link from a group (None: the input) to one of its readers."""
+        if (source, way) not in self._taps:
+            self._taps[source, way] = self._link()
+        return self._taps[source, way]
+
+    def _fork(self, name, source, link, bits, width, ways):
+        """A fork behind a link that several read."""
+        taps = tuple(self._tap(source, way) for way in range(ways))
+        self._units.append((f"{name}_fork", Fork(bits=bits, width=width, ways=ways), (link,), taps))
+
+    def _adapted(self, plan, stage, port, tensor, given, link, several):
+        """The link into a stage's port, behind width adapters and a buffer where there are such."""
+        name = f"{stage.name}_{port}" if several else stage.name
+        bits = tensor.format.bits
+        for unit_name, unit in adapters(name, bits, image_of(tensor)[2], given, stage.width):
+            after = self._link()
+            self._units.append((unit_name, unit, (link,), (after,)))
+            link = after
+        depth = stage.buffers[port] if stage.buffers else 0
+        if depth:
+            after = self._link()
+            buffer = Buffer(name=f"{name}_buffer", bits=bits, width=stage.width, depth=depth,
+                            latency=plan.memory_latency)
+            self._units.append((f"{name}_buffer", buffer, (link,), (after,)))
+            link = after
+        return link
 
     def elaborate(self, platform):
         m = Module()
         chain = Module()
-        links = []
-        for name, unit in self._units:
+        gives, takes = {}, {}
+        for name, unit, into, out in self._units:
             chain.submodules[name] = unit
-            if links:
-                wiring.connect(chain, links[-1].o, unit.i)
-            links.append(unit)
-        first, last = links[0].i, links[-1].o
+            takes |= zip(into, getattr(unit, "inputs", None) or [unit.i], strict=True)
+            gives |= zip(out, getattr(unit, "outputs", None) or [unit.o], strict=True)
+        for link in sorted(gives.keys() & takes.keys()):
+            wiring.connect(chain, gives[link], takes[link])
+        first, last = takes[self._source], gives[self._sink]
         frame_in = self._count(chain, self._input["beats"], first.valid & first.ready, "in")
         frame_out = self._count(chain, self._output["beats"], last.valid & last.ready, "out")
         chain.d.comb += [
@@ -127,7 +183,7 @@ class Core(wiring.Component):
         return last
 
 
-def port(tensor, width, final=None):
+def port_of(tensor, width, final=None):
     """What ``plan.json`` says of a port.
 
     Parameters

@@ -30,11 +30,14 @@ class MatVec(wiring.Component):
         Lanes whose tap is invalid contribute nothing (bipolar values have no zero).
     dsp : bool
         Products on the chip's DSP blocks.
+    channels : int or None
+        Depthwise: so many values stand side by side for each lane, and unit u takes those of channel
+        u // (units / channels); None: all units take the same.
 
     Members
     -------
     i_valid, i_first, i_last : In(1)
-    i_x : In(lanes values)
+    i_x : In(lanes values, or lanes x channels)
     i_lanes : In(lanes)
         Which lanes count; only if masked.
     i_w : In(units x lanes codes)
@@ -42,8 +45,10 @@ class MatVec(wiring.Component):
     o_acc : Out(units accumulators)
     """
 
-    def __init__(self, *, lanes, units, x_format, w_format, acc_shape, masked=False, dsp=False):
-        self._lanes, self._units, self._masked = lanes, units, masked
+    def __init__(self, *, lanes, units, x_format, w_format, acc_shape, masked=False, dsp=False, channels=None):
+        self._lanes, self._units, self._masked, self._channels = lanes, units, masked, channels
+        if channels is not None and units % channels:
+            raise ValueError(f"depthwise units must be a multiple of the {channels} channels, not {units}")
         self._acc_shape = acc_shape
         self._make = partial(dot_for, x_format, w_format, lanes, masked=masked, dsp=dsp)
         self._dot = self._make()
@@ -51,7 +56,7 @@ class MatVec(wiring.Component):
             "i_valid": In(1),
             "i_first": In(1),
             "i_last": In(1),
-            "i_x": In(data.ArrayLayout(unsigned(x_format.bits), lanes)),
+            "i_x": In(data.ArrayLayout(unsigned(x_format.bits), lanes * (channels or 1))),
             "i_w": In(data.ArrayLayout(unsigned(w_format.bits), units * lanes)),
             "o_valid": Out(1),
             "o_acc": Out(data.ArrayLayout(acc_shape, units)),
@@ -84,12 +89,19 @@ class MatVec(wiring.Component):
             m.d.comb += self.o_acc[unit].eq(acc)
         return m
 
+    def _values(self, unit):
+        """The values that a unit takes."""
+        if self._channels is None:
+            return self.i_x
+        channel = unit * self._channels // self._units
+        return Cat(self.i_x[lane * self._channels + channel] for lane in range(self._lanes))
+
     def _product(self, m, unit, w, platform):
         """One unit's dot product: a component, or where Verilog is made an instance of the module that all share."""
-        dot = self._dot
+        dot, x = self._dot, self._values(unit)
         if not isinstance(platform, Target) or platform.family == "sim":
             m.submodules[f"dot{unit}"] = dot = self._make()
-            m.d.comb += [dot.i_x.eq(self.i_x), dot.i_w.eq(w)]
+            m.d.comb += [dot.i_x.eq(x), dot.i_w.eq(w)]
             if self._masked:
                 m.d.comb += dot.i_valid.eq(self.i_lanes)
             return dot.o
@@ -99,6 +111,6 @@ class MatVec(wiring.Component):
         o = Signal(dot.acc_shape, name=f"dot{unit}_o")
         mask = {"i_i_valid": self.i_lanes} if self._masked else {}
         m.submodules[f"dot{unit}"] = Instance(
-            name, i_clk=ClockSignal(), i_rst=ResetSignal(), i_i_x=self.i_x, i_i_w=w, o_o=o, **mask
+            name, i_clk=ClockSignal(), i_rst=ResetSignal(), i_i_x=x, i_i_w=w, o_o=o, **mask
         )
         return o

@@ -9,7 +9,7 @@ from lutloom.errors import BuildError
 from lutloom.hw.geometry import Geometry
 from lutloom.memories import read_hex_image
 from lutloom.plan import FORMAT_VERSION
-from lutloom.rom import unpack, weights_of_words
+from lutloom.rom import codes_of_depthwise_words, unpack, weights_of_words
 
 
 def read_manifest(folder):
@@ -42,6 +42,8 @@ def words_to_weights(record, words):
     conv = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
     outputs, kh, kw, channels = conv
     blocks, units, lanes = record["groups"], record["units"], record["lanes"]
+    if blocks > 1 and channels == 1:
+        return codes_of_depthwise_words(unpack(words, record["code_bits"], units * kh), units, conv).astype(np.uint16)
     words_a_block = -(-channels // lanes)
     # Only the order matters here, not the size of the feature map: the smallest that the kernel fits.
     geometry = Geometry(kh, kw, blocks * words_a_block, (kh, kw), blocks=blocks, reps=-(-(outputs // blocks) // units))

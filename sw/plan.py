@@ -4,7 +4,27 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 from lutloom.errors import BuildError, ModelError
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds, TopK
+from lutloom.network import (
+    Add,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Offset,
+    Pad,
+    Product,
+    Reshape,
+    Slice,
+    Softmax,
+    State,
+    SumPool,
+    Table,
+    Thresholds,
+    TopK,
+    inputs_of,
+)
 
 FORMAT_VERSION = 1
 
@@ -17,7 +37,7 @@ class StagePlan:
     ----------
     name : str
         Of its first layer that does something; a Verilog identifier.
-    kind : "dot", "pool", "map" or "topk"
+    kind : "dot", "pool", "map", "topk", "join", "softmax", "concat", "slice", "pad" or "state"
     layers : tuple of str
         Names of the network's layers that it computes, in order.
     width : int
@@ -31,6 +51,8 @@ class StagePlan:
     credits : int
         Output beats that its buffer holds.
     weights_place, parameters_place : "ebr" or "lut"
+    buffers : tuple of int
+        Beats held by a buffer in front of each input, where ways of different length meet; 0: there is none.
     """
 
     name: str
@@ -43,6 +65,7 @@ class StagePlan:
     credits: int = 2
     weights_place: str = "ebr"
     parameters_place: str = "lut"
+    buffers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +112,11 @@ class Plan:
                 f"plan.json has format version {kept.get('format_version')!r}, but this Lutloom reads "
                 f"{FORMAT_VERSION}; build the folder again"
             )
-        stages = tuple(StagePlan(**{**stage, "layers": tuple(stage["layers"])}) for stage in kept["stages"])
+        tuples = ("layers", "buffers")
+        stages = tuple(
+            StagePlan(**{what: tuple(value) if what in tuples else value for what, value in stage.items()})
+            for stage in kept["stages"]
+        )
         return cls(kept["style"], kept["family"], kept["input_width"], stages, kept["patchable"])
 
     @classmethod
@@ -109,95 +136,146 @@ class Group:
     ----------
     kind : as in StagePlan
     layers : tuple of layers
-    main : the Conv, Dense, MaxPool, SumPool, Thresholds, Multiply or TopK
-    requantise : Thresholds, Multiply, Offset or None
+    main : the layer that does the work
+    requantise : Thresholds, Multiply, Offset, Table or None
         What is done to main's results; for a map stage main itself.
-    input, output : Tensor
+    inputs : tuple of Tensor
+        What main takes, as it sees them: flattened, perhaps.
+    output : Tensor
+        What the stage gives, as the network means it (flattened, perhaps, at the network's end).
+    results : Tensor
+        What the stage gives, as it streams.
+    sources : tuple of int or None
+        Which group gives each input; None: the network's input.
     """
 
     kind: str
     layers: tuple
     main: object
     requantise: object
-    input: object
+    inputs: tuple
     output: object
     results: object = field(default=None)
+    sources: tuple = ()
+
+    @property
+    def input(self):
+        """The first input."""
+        return self.inputs[0]
 
     @property
     def image(self):
-        """(H, W, C) of the input; a vector is one pixel."""
-        shape = self.input.shape
-        return shape if len(shape) == 3 else (1, 1, shape[0])
+        """(H, W, C) of the first input; a vector is one pixel."""
+        return image_of(self.input)
 
     @property
     def channels_out(self):
         """Channels of the output, before a flattening behind it."""
         return self.results.shape[-1]
 
+    @property
+    def depthwise(self):
+        """Whether it is a convolution of each channel by itself."""
+        main = self.main
+        return isinstance(main, Conv) and main.groups > 1 and main.weights.codes.shape[3] == 1
+
+
+def image_of(tensor):
+    """(H, W, C) of a tensor; a vector is one pixel."""
+    shape = tensor.shape
+    return shape if len(shape) == 3 else (1, 1, shape[0])
+
+
+VIEWS = Flatten | Reshape
+REQUANTISERS = Thresholds | Multiply | Offset
+
 
 def group_layers(network):
-    """Cut a chain of layers into stages' worth, in order.
+    """Cut a network into stages' worth, in the order of its layers.
 
-    A requantisation belongs to the work in front of it; a flattening costs nothing and belongs to the work behind it,
-    or to the last one.
+    A requantisation belongs to the work in front of it where nothing else reads that; a flattening costs nothing and
+    belongs to the work behind it, or to the last one.
 
     Raises
     ------
     ModelError
-        If the network is not a chain.
+        For what has no hardware.
     """
-    layers = _chain(network)
-    groups = []
-    while layers:
-        flat = _leading(layers, Flatten)
-        if len(flat) == len(layers):
-            if not groups:
-                raise ModelError("the network only flattens its input: there is nothing to build")
-            output = network.tensors[flat[-1].output]
-            groups[-1] = replace(groups[-1], layers=(*groups[-1].layers, *flat), output=output)
-            return groups
-        main, rest = layers[len(flat)], layers[len(flat) + 1 :]
-        kind = _kind(main)
-        requantise = main if kind == "map" else None
-        taken = [*flat, main]
-        if kind in ("dot", "pool") and rest and isinstance(rest[0], Thresholds | Multiply | Offset):
-            requantise = rest.pop(0)
-            taken.append(requantise)
-        results = network.tensors[taken[-1].output]
-        groups.append(Group(kind, tuple(taken), main, requantise, network.tensors[main.input], results, results))
-        layers = rest
-    return groups
-
-
-def _chain(network):
-    """The layers as a list; ModelError unless each reads what the one before gives."""
-    tensor = network.input
+    readers = {}
     for layer in network.layers:
-        if layer.input != tensor:
-            raise ModelError(
-                f"layer {layer.name!r} reads {layer.input!r}, but the chain is at {tensor!r}; "
-                "branches are not supported in hardware yet"
-            )
-        tensor = layer.output
-    return list(network.layers)
+        for name in inputs_of(layer):
+            readers.setdefault(name, []).append(layer)
+    views, waiting, taken, groups = {}, {}, set(), []
+    for layer in network.layers:
+        if layer.name in taken:
+            continue
+        if isinstance(layer, VIEWS):
+            base = views.get(layer.input, layer.input)
+            views[layer.output] = base
+            waiting[layer.output] = (*waiting.pop(layer.input, ()), layer)
+            continue
+        kind, requantise = _kind(layer), None
+        layers = [view for name in inputs_of(layer) for view in waiting.pop(name, ())] + [layer]
+        if kind == "map":
+            requantise = layer
+        elif kind in ("dot", "pool") and layer.output != network.output:
+            behind = readers.get(layer.output, [])
+            if len(behind) == 1 and isinstance(behind[0], REQUANTISERS):
+                requantise = behind[0]
+                layers.append(requantise)
+                taken.add(requantise.name)
+        results = network.tensors[layers[-1].output]
+        inputs = tuple(network.tensors[name] for name in inputs_of(layer))
+        groups.append(Group(kind, tuple(layers), layer, requantise, inputs, results, results))
+    if not groups:
+        raise ModelError("the network only flattens its input: there is nothing to build")
+    return _with_sources(network, groups, views, waiting)
 
 
-def _leading(layers, kind):
-    """The layers of a kind at the front."""
-    count = next((index for index, layer in enumerate(layers) if not isinstance(layer, kind)), len(layers))
-    return layers[:count]
+def _with_sources(network, groups, views, waiting):
+    """The groups with the numbers of those that feed them; views at the network's end belong to what feeds them."""
+    by_result = {group.results.name: index for index, group in enumerate(groups)}
+    base = views.get(network.output, network.output)
+    if base not in by_result:
+        raise ModelError("the network's output is its input, only shaped anew: there is nothing to build")
+    last = groups[by_result[base]]
+    if network.output in views:
+        groups[by_result[base]] = replace(
+            last, layers=(*last.layers, *waiting.pop(network.output, ())), output=network.tensors[network.output]
+        )
+    found = []
+    for group in groups:
+        names = [views.get(tensor.name, tensor.name) for tensor in group.inputs]
+        sources = tuple(by_result.get(name) for name in names)
+        for name, source in zip(names, sources, strict=True):
+            if source is None and name != network.input:
+                raise ModelError(f"layer {group.main.name!r} reads {name!r}, which no stage gives")
+        found.append(replace(group, sources=sources))
+    return found
+
+
+def is_chain(groups):
+    """Whether each group takes only what the one before gives."""
+    return all(group.sources == ((index - 1) if index else None,) for index, group in enumerate(groups))
+
+
+def last_group(network, groups):
+    """Number of the group that gives the network's output."""
+    return next(index for index, group in enumerate(groups) if group.output.name == network.output)
+
+
+_KINDS = (
+    (Conv | Dense, "dot"), (MaxPool | SumPool, "pool"), (Thresholds | Multiply | Offset | Table, "map"),
+    (TopK, "topk"), (Add | Product, "join"), (Softmax, "softmax"), (Concat, "concat"), (Slice, "slice"), (Pad, "pad"),
+    (State, "state"),
+)
 
 
 def _kind(layer):
     """The kind of stage that does a layer's work."""
-    if isinstance(layer, Conv | Dense):
-        return "dot"
-    if isinstance(layer, MaxPool | SumPool):
-        return "pool"
-    if isinstance(layer, Thresholds | Multiply | Offset):
-        return "map"
-    if isinstance(layer, TopK):
-        return "topk"
+    for types, kind in _KINDS:
+        if isinstance(layer, types):
+            return kind
     raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) is not supported in hardware yet")
 
 

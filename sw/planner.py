@@ -6,11 +6,12 @@ from math import gcd, prod
 from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.errors import FitError
+from lutloom.executor import Deadlock, most_held, run
 from lutloom.hw.build_stage import accumulator_shape, geometry
 from lutloom.hw.core import Core
 from lutloom.hw.requantise import same_everywhere
-from lutloom.network import Dense, Flatten, Thresholds
-from lutloom.plan import Plan, StagePlan, group_layers, identifier
+from lutloom.network import Dense, Flatten, Multiply, Table, Thresholds
+from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
 MOST_LUTS = 30_000  # what nextpnr places as WebAssembly within minutes and 4 GB
@@ -83,7 +84,7 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
 
 
 def with_credits(network, plan):
-    """The plan with output buffers as deep as keep every stage busy.
+    """The plan with output buffers as deep as keep every stage busy, and buffers where ways of unlike length meet.
 
     A group's credits come back ``cost + delay + beats - 1`` cycles after its launch; as many groups are under way
     as are launched meanwhile.
@@ -97,12 +98,58 @@ def with_credits(network, plan):
             beats = schedule.room
             turn = schedule.cost + schedule.delay + beats - 1
             credits = beats * -(-turn // max(schedule.cost, beats))
-        elif stage.kind == "map":
+        elif stage.kind in ("map", "join"):
             credits = schedule.delay + 1
         else:
             continue
         plan = plan.with_stage(index, credits=credits)
+    return with_buffers(network, plan)
+
+
+def with_buffers(network, plan):
+    """The plan with a buffer at each input of a join but the one whose first beat comes last, as deep as it is used.
+
+    Found by the executor with buffers that never fill, where a frame is the most that one holds.
+
+    Raises
+    ------
+    FitError
+        If the streams cannot go on whatever is buffered.
+    """
+    groups = group_layers(network)
+    meeting = [index for index, group in enumerate(groups) if len(group.inputs) > 1]
+    if not meeting:
+        return plan
+    for index in meeting:
+        plan = plan.with_stage(index, buffers=tuple(_beats(tensor, plan.stages[index].width) * 2 + 64
+                                                    for tensor in groups[index].inputs))
+    links, units = _run(network, plan)
+    for index in meeting:
+        stage = plan.stages[index]
+        (unit,) = (unit for unit in units if unit.name == stage.name)
+        first = [links[link][0] for link in unit.inputs]
+        latest = first.index(max(first))
+        depths = []
+        for port, link in enumerate(unit.inputs):
+            (buffer,) = (unit for unit in units if unit.outputs == (link,))
+            depths.append(0 if port == latest else most_held(links[buffer.inputs[0]], links[link]))
+        plan = plan.with_stage(index, buffers=tuple(depths))
+    _run(network, plan)
     return plan
+
+
+def _beats(tensor, width):
+    height, across, channels = image_of(tensor)
+    return height * across * -(-channels // width)
+
+
+def _run(network, plan, frames=3):
+    """(links, units) of a few frames; FitError for a deadlock."""
+    core = Core(network, plan)
+    try:
+        return run(core.units, core.input["beats"], core.output["beats"], frames), core.units
+    except Deadlock as deadlock:
+        raise FitError(f"the plan's streams cannot go on: {deadlock}; take --fps, for another plan") from None
 
 
 def _names(groups):
@@ -129,9 +176,17 @@ def _options(network, group, name, family, latency, patchable, chip):
     if group.kind == "topk":
         stage = StagePlan(name, "topk", layers, 1, 1, 1)
         return [Option(stage, Cost(channels + group.main.k + 2, 60 + 4 * group.input.format.bits, 0, 0))]
+    if group.kind not in ("dot", "pool", "map"):
+        found = [_moves(group, name, layers, width, family, latency, dsp)
+                 for width in _stream_widths(group) for dsp in _join_dsp(group, family)]
+        return _pareto([option for option in found if option.cost.ebr <= chip.ebr_blocks])
     found = []
     for width in _widths(group):
-        if group.kind == "dot":
+        if group.depthwise:
+            outputs = group.main.weights.codes.shape[0] // channels * width
+            for dsp in _dsp(group, family):
+                found += _dots(network, group, name, layers, width, outputs, dsp, family, latency, patchable)
+        elif group.kind == "dot":
             for units in _units(group):
                 for dsp in _dsp(group, family):
                     found += _dots(network, group, name, layers, width, units, dsp, family, latency, patchable)
@@ -142,6 +197,58 @@ def _options(network, group, name, family, latency, patchable, chip):
             stage = StagePlan(name, "map", layers, width, width, width, parameters_place=_place(network, group, width))
             found.append(Option(stage, Cost(height * across * -(-channels // width), lut4 + 40, ebr, dsp)))
     return _pareto([option for option in found if option.cost.ebr <= chip.ebr_blocks])
+
+
+def _stream_widths(group):
+    """Widths at which streams are joined and parted: so that every part is whole beats."""
+    if group.kind == "softmax":
+        return [1]
+    channels = [image_of(tensor)[2] for tensor in group.inputs]
+    layer = group.main
+    if group.kind in ("slice", "pad"):
+        parts = (layer.begin, layer.sizes) if group.kind == "slice" else (layer.before, layer.after)
+        channels += [part[-1] for part in parts if part[-1]]
+        if group.kind == "slice" and layer.steps[-1] != 1:
+            return [1]
+    return [width for width in _divisors(gcd(*channels)) if width <= 64]
+
+
+def _join_dsp(group, family):
+    return [False, True] if group.kind == "join" and family != "generic" else [False]
+
+
+def _moves(group, name, layers, width, family, latency, dsp):
+    """A stage that joins, parts or keeps streams."""
+    cycles = max(_beats(tensor, width) for tensor in (*group.inputs, group.results))
+    bits = group.input.format.bits
+    stage = StagePlan(name, group.kind, layers, width, 1, width, dsp=dsp)
+    luts, ebr, blocks = 40 + 2 * width * bits, 0, 0
+    if group.kind == "join":
+        tables = 2 * width * costs.rom_blocks(30, 256, family, latency) if hasattr(group.main, "left") else 0
+        requantise = _multiply_cost(32, width, dsp, family)
+        luts, ebr, blocks = luts + requantise[0], tables, requantise[1]
+    elif group.kind == "softmax":
+        ebr = costs.rom_blocks(32, 256, family, latency) + costs.ram_blocks(8, group.image[2], family, latency)
+        pixel = group.image[2]
+        cycles = group.image[0] * group.image[1] * (pixel + SOFTMAX_CYCLES + SOFTMAX_VALUE_CYCLES * pixel)
+        luts = 700
+    elif group.kind == "concat":
+        cycles, luts = _beats(group.results, width), 60 + 3 * width * bits * len(group.inputs)
+    elif group.kind == "state":
+        ebr = costs.ram_blocks(bits * width, _beats(group.input, width), family, latency)
+        luts = 120 + 6 * width * bits
+    return Option(stage, Cost(cycles, luts, ebr, blocks))
+
+
+SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 330, 45  # of lutloom.hw.softmax: a vector, and each of its values
+
+
+def _multiply_cost(acc_bits, lanes, dsp, family):
+    """(LUT4s, DSPs) of multipliers by 32 bits with two roundings."""
+    if dsp:
+        pieces = -(-acc_bits // 16) * 2
+        return lanes * (10 * acc_bits + 60), lanes * pieces
+    return lanes * (40 * acc_bits + 250), 0
 
 
 def _pools(network, group, name, layers, width, family, latency, patchable):
@@ -206,7 +313,7 @@ def _dots(network, group, name, layers, width, units, dsp, family, latency, patc
     blocks = costs.dsp_blocks(products, family) if dsp else 0
     found = []
     for out_width in _out_widths(units, where.cost, group):
-        requantise = _requantise(network, group, out_width, units, family, latency, patchable)
+        requantise = _requantise(network, group, out_width, units, family, latency, patchable, dsp)
         stage = StagePlan(
             name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
             parameters_place=_place(network, group, out_width),
@@ -240,12 +347,14 @@ def _place(network, group, lanes):
     """Where the requantiser's numbers lie: in memory where they are many."""
     if group.requantise is None:
         return "lut"
+    if isinstance(group.requantise, Table):
+        return "ebr"
     beats = _parameter_beats(group, lanes)
     steps = group.requantise.values.shape[1] if isinstance(group.requantise, Thresholds) else 1
     return "ebr" if beats * (steps + 1) > 256 else "lut"
 
 
-def _requantise(network, group, lanes, units, family, latency, patchable):
+def _requantise(network, group, lanes, units, family, latency, patchable, dsp=False):
     """(LUT4s, EBRs, DSPs) of the requantiser."""
     layer = group.requantise
     if layer is None:
@@ -259,11 +368,15 @@ def _requantise(network, group, lanes, units, family, latency, patchable):
         if in_memory:
             ebr = lanes * sum(costs.rom_blocks(acc + 1, beats << level, family, latency) for level in range(out))
         return int(costs.threshold_luts(acc + 1, out, lanes, beats, in_memory)), ebr, 0
-    bits = acc + 4 if not hasattr(layer, "multiplier") else acc + 24
+    if isinstance(layer, Table):
+        place = in_memory or 2**group.input.format.bits * out > 512
+        return 30, lanes * costs.rom_blocks(out, 2**group.input.format.bits, family, latency) * place, 0
+    bits = acc + 4 if not hasattr(layer, "multiplier") else acc + 40
     ebr = costs.rom_blocks(bits * lanes, beats, family, latency) if in_memory else 0
     luts = lanes * (acc * 3 + (0 if in_memory else beats * bits / 12))
-    if hasattr(layer, "multiplier"):
-        return int(luts + lanes * 12 * (acc + 4)), ebr, 0
+    if isinstance(layer, Multiply):
+        wide = _multiply_cost(acc, lanes, dsp, family)
+        return int(luts + wide[0]), ebr, wide[1]
     return int(luts), ebr, 0
 
 
@@ -282,7 +395,8 @@ def _choose(groups, options, pace, have):
     """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together."""
     barred = set()
     while True:
-        chosen = _path(groups, options, pace, have, barred)
+        search = _path if is_chain(groups) else _settle
+        chosen = search(groups, options, pace, have, barred)
         if chosen is None:
             return None
         total = _total(chosen)
@@ -321,11 +435,50 @@ def _path(groups, options, pace, have, barred):
     return min(ways.values(), key=lambda way: way[0])[1] if ways else None
 
 
-def _passes(group, before, given, width, pace):
+def _settle(groups, options, pace, have, barred):
+    """A choice whose neighbours' widths get along, where streams part and meet: each stage in turn takes the option of
+    least weight beside those that its neighbours have, until none changes."""
+    able = [
+        [option for option in stage if option.cost.cycles <= pace and not (index in barred and option.cost.dsp)]
+        for index, stage in enumerate(options)
+    ]
+    if not all(able):
+        return None
+    readers = [[] for _ in groups]
+    for index, group in enumerate(groups):
+        for port, source in enumerate(group.sources):
+            if source is not None:
+                readers[source].append((index, port))
+    chosen = [min(stage, key=lambda option: _weight(option.cost, have)) for stage in able]
+
+    def clashes(index, option):
+        group, count = groups[index], 0
+        for port, source in enumerate(group.sources):
+            if source is not None:
+                given = (option if source == index else chosen[source]).stage.out_width
+                count += not _passes(group, groups[source], given, option.stage.width, pace, port)
+        for reader, port in readers[index]:
+            wanted = (option if reader == index else chosen[reader]).stage.width
+            count += not _passes(groups[reader], group, option.stage.out_width, wanted, pace, port)
+        return count
+
+    for _ in range(SWEEPS):
+        before = list(chosen)
+        for index, stage in enumerate(able):
+            chosen[index] = min(stage, key=lambda option: (clashes(index, option), _weight(option.cost, have)))
+        if chosen == before:
+            break
+    return None if any(clashes(index, option) for index, option in enumerate(chosen)) else chosen
+
+
+SWEEPS = 12
+
+
+def _passes(group, before, given, width, pace, port=0):
     """Whether a stream of ``given`` values a beat becomes one of ``width`` within the pace."""
-    height, across, channels = group.image
-    if channels != before.channels_out and before.channels_out % given:
-        return False  # flattened: pixels must be whole beats
+    height, across, channels = image_of(group.inputs[port])
+    if channels != before.channels_out and (before.channels_out % given or channels % given):
+        return False  # shaped anew: pixels must be whole beats on both sides
     return height * across * -(-channels // gcd(given, width)) <= pace
 
 

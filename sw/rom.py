@@ -2,7 +2,8 @@
 
 The weights of a stage are read one word a fold, in the order of the window: for each block of channels (group of a
 convolution), for each replay (``units`` outputs), for each kernel column, for each word of the block. A word holds,
-for each unit, for each kernel row, ``width`` codes; the first code lies in the lowest bits.
+for each unit, for each kernel row, ``width`` codes; the first code lies in the lowest bits. Depthwise, a block is a
+word of ``width`` channels, and a word of the memory holds a code for each unit and row.
 """
 
 import numpy as np
@@ -44,6 +45,31 @@ def _pad(codes, geometry, width, units, fill):
     padded = np.full((blocks, reps * units, kh, kw, block_words * width), fill, np.uint16)
     padded[:, : n // blocks, :, :, :channels] = codes.reshape(blocks, n // blocks, kh, kw, channels)
     return padded.reshape(blocks, reps, units, kh, kw, block_words, width)
+
+
+def depthwise_words(codes, width):
+    """Codes of a depthwise convolution in the order of the ROM.
+
+    Parameters
+    ----------
+    codes : integer array (N, kh, kw, 1)
+        Outputs of a channel stand side by side.
+    width : int
+        Outputs a word, of whole channels.
+
+    Returns
+    -------
+    uint16 array (folds of a position, width·kh)
+    """
+    codes = np.asarray(codes)[..., 0]
+    n, kh, kw = codes.shape
+    return codes.reshape(-1, width, kh, kw).transpose(0, 3, 1, 2).reshape(-1, width * kh).astype(np.uint16)
+
+
+def codes_of_depthwise_words(words, units, shape):
+    """The inverse of `depthwise_words`: codes of ``shape`` (N, kh, kw, 1); ``units`` outputs a word."""
+    n, kh, kw, _ = shape
+    return np.asarray(words).reshape(n // units, kw, units, kh).transpose(0, 2, 3, 1).reshape(shape)
 
 
 def pack(values, bits):

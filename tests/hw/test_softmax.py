@@ -17,17 +17,17 @@ LAYERS = [  # multiplier, left, least: of input scales from 1/1000 to 1
 def vectors(count, low, high):
     """Random ones, all equal, one far ahead, corners."""
     rng = np.random.default_rng(count)
-    near = rng.integers(low, high + 1, (4, count))
-    equal, ahead = np.full((1, count), low), np.full((1, count), low)
+    near = rng.integers(low, high + 1, (2, count))
+    equal, ahead = np.full((1, count), high), np.full((1, count), low)
     ahead[0, -1] = high
-    return np.concatenate([near, equal, ahead, np.full((1, count), high), np.linspace(low, high, count)[None].astype(int)])
+    return np.concatenate([near, equal, ahead, np.linspace(low, high, count)[None].astype(int)])
 
 
-@pytest.mark.parametrize("count,kind", [(1, "int"), (2, "int"), (4, "uint"), (12, "int"), (33, "int")])
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("latency", [1, 2])
+@pytest.mark.parametrize("count,kind,layer,latency", [
+    (1, "int", 0, 1), (2, "int", 1, 2), (4, "uint", 2, 1), (12, "int", 3, 2), (12, "uint", 0, 1), (33, "int", 1, 1),
+])
 def test_equals_golden(count, kind, layer, latency):
-    form = Format.parse(f"{kind}:8")
+    form, layer = Format.parse(f"{kind}:8"), LAYERS[layer]
     low, high = form.code_low, form.code_high
     unit = Softmax(name="s", count=count, multiplier=layer[0], left=layer[1], least=layer[2], low=low, high=high,
                    in_format=form, out_format=form, latency=latency)

@@ -14,6 +14,7 @@ import test_thresholds
 import test_topk
 from amaranth.hdl import signed, unsigned
 
+from lutloom.executor import in_a_row, run
 from lutloom.formats import Format
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.bipolar import BipolarDot
@@ -30,7 +31,6 @@ from lutloom.hw.sign import SignDot
 from lutloom.hw.topk import TopK
 from lutloom.hw.tree import AdderTree, MaxTree, range_of
 from lutloom.hw.xnor import XnorDot
-from lutloom.executor import in_a_row, run
 from lutloom.weights import WeightFormat
 
 
