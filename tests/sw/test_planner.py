@@ -13,6 +13,7 @@ import small_networks  # noqa: E402
 from lutloom.board import load_board  # noqa: E402
 from lutloom.errors import BuildError, FitError, ModelError  # noqa: E402
 from lutloom.hw.core import Core  # noqa: E402
+from lutloom.network import Transpose  # noqa: E402
 from lutloom.plan import Plan, group_layers, identifier  # noqa: E402
 from lutloom.planner import estimate, plan_network  # noqa: E402
 
@@ -32,11 +33,10 @@ def test_layers_become_stages(lenet):
     assert groups[4].image == (1, 1, 800) and groups[3].image == (8, 8, 50)
 
 
-def test_a_network_that_is_no_chain_is_refused(lenet):
-    layers = list(lenet.layers)
-    layers[3] = replace(layers[3], input=lenet.input)
-    with pytest.raises(ModelError, match="reads 'input', but the chain is at 'pool0'"):
-        group_layers(replace(lenet, layers=tuple(layers)))
+def test_what_has_no_hardware_is_refused(lenet):
+    layers = (Transpose("turn", lenet.input, "turned", (1, 0, 2)), *lenet.layers)
+    with pytest.raises(ModelError, match=r"layer 'turn' \(Transpose\) is not supported in hardware yet"):
+        group_layers(replace(lenet, layers=layers))
 
 
 @pytest.mark.parametrize("name,fps", [("ulx3s-85f", None), ("ulx3s-85f", 5000), ("ulx3s-25f", 500)])
