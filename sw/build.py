@@ -13,7 +13,7 @@ from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
 from lutloom.network import Multiply, Network
-from lutloom.passes.widen import widen
+from lutloom.passes.widen import biased, widen
 from lutloom.plan import FORMAT_VERSION, group_layers
 from lutloom.planner import estimate, plan_network
 from lutloom.quantize import is_network, quantize
@@ -200,14 +200,20 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
 
 
 def _patchable(network, model):
-    """The network with widths by formats; ModelError where its requantisers were chosen before, and multiply."""
+    """The network with widths by formats and a bias behind its logits.
+
+    Raises
+    ------
+    ModelError
+        Its requantisers were chosen before, and multiply.
+    """
     multiply = next((layer for layer in network.layers if isinstance(layer, Multiply)), None)
     if multiply is not None and (isinstance(model, Network) or is_network(model)):
         raise ModelError(
             f"layer {multiply.name!r} of this network requantises by multiplying, whose hardware depends on the "
             "weights; give the model file that it was made of, of which --patchable makes thresholds"
         )
-    return widen(network)
+    return widen(biased(network))
 
 
 def _check_rate(work, clock, fps):

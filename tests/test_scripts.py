@@ -47,6 +47,18 @@ def test_problems_of_a_build_are_named(problems, path, value, sentence):
     assert problems(changed(*path, value=value), ["lutloom", "build", "--fps", "500000"]) == [sentence]
 
 
+@pytest.mark.parametrize("row, name", [("lenet", "lenet-ulx3s"), ("tfc", "tfc-hx8k")])
+def test_the_bench_measures_the_builds_of_the_docs(row, name, monkeypatch):
+    """A bug: the bench looked for a folder of another name, and built LeNet without --fps, which takes far longer."""
+    monkeypatch.setenv("LUTLOOM_DATA", "/data")
+    bench = runpy.run_path(str(SCRIPTS / "bench"))["Bench"]
+    monkeypatch.setattr(bench, "built", lambda self, *words: [str(word) for word in words])
+    found, *words = getattr(bench(None, None), row)()
+    build = runpy.run_path(str(SCRIPTS / "builds"))["command_lines"]()[name][0]
+    assert found == build[build.index("-o") + 1] == name
+    assert {*words, "lutloom", "build", "-o", name, "--data", "mnist"} == set(build)
+
+
 def test_random_networks_tell_what_differs(monkeypatch, capsys):
     script = runpy.run_path(str(SCRIPTS / "random_networks"))
     one, globals_ = script["one"], script["one"].__globals__

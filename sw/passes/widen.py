@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.intervals import output_range
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, Offset, SumPool, Thresholds
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, Offset, SumPool, Thresholds, TopK
 
 
 def widen(network: Network) -> Network:
@@ -22,6 +24,12 @@ def widen(network: Network) -> Network:
     for layer in network.layers:
         source, target = tensors[layer.input], network.tensors[layer.output]
         if isinstance(layer, Multiply):
+            if layer.output == _logits(network):
+                raise ModelError(
+                    f"layer {layer.name!r} brings logits to one scale by multiplying, whose hardware depends on the "
+                    "weights; a patchable build needs weights of one scale in the last layer: ask for them with @layer "
+                    "in --weights"
+                )
             raise ModelError(
                 f"layer {layer.name!r} requantises by multiplying, whose hardware depends on the weights; a patchable "
                 "build needs thresholds: take at most 4 bits with --activations"
@@ -40,6 +48,36 @@ def widen(network: Network) -> Network:
             target = _whole(target)
         tensors[layer.output] = target
     return replace(network, tensors=tensors)
+
+
+def biased(network: Network) -> Network:
+    """The same network with an Offset behind its logits, of zeros where there was none; its codes do not change.
+
+    Whether logits need one depends on the numbers (a bias that all channels share is a zero point): other weights of
+    the same network may bring one, and shall find its hardware.
+    """
+    name = _logits(network)
+    given = {layer.output: layer for layer in network.layers}
+    source = given.get(name)
+    while isinstance(source, Flatten | MaxPool | SumPool):
+        source = given.get(source.input)
+    if not isinstance(source, Conv | Dense):
+        return network
+    taken, new = {layer.name for layer in network.layers} | set(network.tensors), f"{name}.offset"
+    while new in taken:
+        new += "_"
+    tensor = network.tensors[name]
+    offset = Offset(new, name, new, np.zeros(tensor.shape[-1], np.int64))
+    layers, top = network.layers, network.layers[-1]
+    layers = (*layers[:-1], offset, replace(top, input=new)) if isinstance(top, TopK) else (*layers, offset)
+    output = network.output if isinstance(top, TopK) else new
+    return replace(network, layers=layers, output=output, tensors={**network.tensors, new: replace(tensor, name=new)})
+
+
+def _logits(network):
+    """Name of the tensor that leaves the network, or that its TopK takes."""
+    last = network.layers[-1]
+    return last.input if isinstance(last, TopK) else network.output
 
 
 def _of_range(tensor, low, high):
