@@ -16,18 +16,21 @@ from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.fold import fold
 from lutloom.passes.hoist import hoist
 from lutloom.passes.lower import lower
-from lutloom.passes.options import Options, _silent
+from lutloom.passes.lower_integer import lower_integer
+from lutloom.passes.options import InputFormat, Options, _silent
 from lutloom.passes.snap import snap
 from lutloom.passes.take_input import input_format as format_of_input
 from lutloom.passes.take_input import take_input
 from lutloom.passes.verify import verify
 from lutloom.passes.weigh import weigh
+from lutloom.passes.weigh_integer import weigh_integer
 
 ROUNDINGS = ("nearest", "mask")
 REQUANTISERS = ("auto", "thresholds", "multiply")
 
 
 def _verified(network, options):
+    """The network, every rule checked."""
     return verify(network)
 
 
@@ -47,6 +50,13 @@ PASSES = (
     _verified,
 )
 
+INTEGER_PASSES = (
+    weigh_integer,  # the model's own weights, or those that --weights asks for
+    lower_integer,  # Graph -> Network
+    _verified,
+)
+"""For models that are integer already: nothing is calibrated, folded or rounded."""
+
 
 def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale="1/255", input_zero=0,
              input_format="uint:8", method="mse", rounding="nearest", requant="auto", progress=None):
@@ -55,7 +65,8 @@ def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale=
     Parameters
     ----------
     model : path, Graph or Network
-        ``.onnx`` file; a ``network.npz`` (or a Network) is taken as it is, with none of the options.
+        ``.onnx`` or ``.tflite`` file; a ``network.npz`` (or a Network) is taken as it is, with none of the options.
+        A model that is integer already takes ``weights`` and ``rounding`` alone.
     weights : str, optional
         SPEC of weight formats, such as ``int:4`` or ``conv1=bitmask:X0.0XX,*=int:8``; int:8 where nothing is said.
         Weights that the model itself quantises stay as they are.
@@ -90,7 +101,7 @@ def quantize(model, *, weights=None, activations=8, calibrate=None, input_scale=
                               input_scale=input_scale, input_zero=input_zero, input_format=input_format,
                               method=method, rounding=rounding, requant=requant, progress=progress)
     result = graph
-    for step in PASSES:
+    for step in PASSES if graph.arithmetic == "real" else INTEGER_PASSES:
         result = step(result, options)
     return result
 
@@ -116,6 +127,9 @@ def fake_quantised(model, *, activations=8, **choices):
     """
     as_float = activations == "float"
     graph, options = prepared(model, activations=8 if as_float else activations, **choices)
+    if graph.arithmetic != "real":
+        raise ModelError(f"model {graph.name!r} is integer already, so that there is nothing to simulate; leave out "
+                         "--mode simulated: the accuracy of its real numbers stands beside the golden one")
     steps = (fold, take_input, weigh) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
@@ -134,6 +148,11 @@ def prepared(model, *, weights=None, activations=8, calibrate=None, input_scale=
     if not isinstance(model, Graph):
         progress("read the model")
     graph = model if isinstance(model, Graph) else load_graph(model)
+    if graph.arithmetic != "real":
+        without_meaning = {"--activations": activations != 8, "--calibrate": calibrate is not None,
+                           "--input-scale": input_scale != "1/255", "--input-zero": input_zero != 0,
+                           "--input": input_format != "uint:8"}
+        return graph, _integer_options(graph, model, weights, rounding, without_meaning, progress)
     try:
         format = Format.parse(str(input_format))
     except ValueError as error:
@@ -149,6 +168,20 @@ def prepared(model, *, weights=None, activations=8, calibrate=None, input_scale=
             "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(activations),
             "method": method, "rounding": rounding}
     return graph, Options(given, weights, rounding, activations, method, frames, requant, info=info, progress=progress)
+
+
+def _integer_options(graph, model, weights, rounding, without_meaning, progress):
+    """Options of a model that is integer already; ModelError where one was given that it has no use for."""
+    for option, given in without_meaning.items():
+        if given:
+            raise ModelError(f"model {graph.name!r} brings its own integer arithmetic, so that {option} means nothing; "
+                             "leave it out")
+    quant = graph.quants[graph.input]
+    given = InputFormat(quant.format, Fraction(float(quant.scale)), Fraction(quant.zero_point),
+                        quant.format.code_low, quant.format.code_high)
+    info = {"model": graph.name if isinstance(model, Graph) else Path(model).name, "weights": str(weights or ""),
+            "activations": "", "arithmetic": graph.arithmetic}
+    return Options(given, weights, rounding, info=info, progress=progress)
 
 
 def input_network(graph, given):
