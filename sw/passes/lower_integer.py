@@ -130,7 +130,7 @@ class IntegerLowering:
         _, output, made = self.made(node)
         self.add(self.rules.accumulator_requantiser(
             self.free(f"{node.name}.quant"), acc, output, given, params["weight_scale"], made, offset, params["low"],
-            params["high"], node.op == "dense"), made)
+            params["high"]), made)
 
     def _joined(self, node):
         (sources, given), (name, output, made) = self.given(node), self.made(node)

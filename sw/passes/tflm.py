@@ -1,7 +1,8 @@
 """TensorFlow Lite Micro's arithmetic: the parameters of a network's layers, computed from scales exactly as it does.
 
-Each function gives one layer. Scales are numpy.float32, as the file has them; where TFLM computes in float32 and where
-in double differs by operator, and so it does here.
+Each function gives one layer. Scales are numpy.float32, as the file has them. Factors are computed in double, as
+``tflite-micro`` 0.dev20261023 does, with which every operator is compared; its sources of August 2026 still multiply
+and divide in float32 in FULLY_CONNECTED, SUB, RELU and LEAKY_RELU, which now and then moves a code by one.
 """
 
 # Ref: tensorflow/lite/kernels/internal/quantization_util.cc (QuantizeMultiplier, PreprocessSoftmaxScaling)
@@ -40,7 +41,7 @@ def quantize_multiplier(real, name):
     return (-multiplier if real < 0 else multiplier), 31 - exponent
 
 
-def accumulator_requantiser(name, source, output, given, weight_scale, made, offset, low, high, dense):
+def accumulator_requantiser(name, source, output, given, weight_scale, made, offset, low, high):
     """The Multiply behind a convolution or dense layer.
 
     Parameters
@@ -49,13 +50,8 @@ def accumulator_requantiser(name, source, output, given, weight_scale, made, off
         Of the layer's input and output.
     weight_scale : float32 array () or (N,)
     offset : int64 array (N,)
-    dense : bool
-        With one scale, FULLY_CONNECTED multiplies input and weight scale in float32.
     """
-    if np.ndim(weight_scale) == 0 and (dense or given.format.kind == "uint"):
-        reals = [float(given.scale * weight_scale) / float(made.scale)]
-    else:
-        reals = [float(given.scale) * float(scale) / float(made.scale) for scale in np.ravel(weight_scale)]
+    reals = [float(given.scale) * float(scale) / float(made.scale) for scale in np.ravel(weight_scale)]
     pairs = [quantize_multiplier(real, name) for real in reals]
     return _multiply(name, source, output, pairs, offset, made, low, high)
 
@@ -83,24 +79,17 @@ def _multiply(name, source, output, pairs, offset, made, low, high):
                     "tflm")
 
 
-def add(name, sources, output, given, made, low, high):
-    """An Add: its factors in double."""
+def sub(*arguments):
+    """An Add that subtracts; see ``add``."""
+    return add(*arguments, subtract=1)
+
+
+def add(name, sources, output, given, made, low, high, subtract=0):
+    """An Add."""
     scales = [float(quant.scale) for quant in given]
     twice = 2 * max(scales)
     factor = twice / ((1 << LEFT_SHIFT) * float(made.scale))
-    return _add(name, sources, output, given, made, low, high, [scale / twice for scale in scales], factor, 0)
-
-
-def sub(name, sources, output, given, made, low, high):
-    """An Add that subtracts: its factors in float32."""
-    scales = [quant.scale for quant in given]
-    twice = np.float32(2) * max(scales)
-    factor = float(twice / (np.float32(1 << LEFT_SHIFT) * made.scale))
-    return _add(name, sources, output, given, made, low, high, [float(scale / twice) for scale in scales], factor, 1)
-
-
-def _add(name, sources, output, given, made, low, high, factors, factor, subtract):
-    multipliers, shifts = zip(*(quantize_multiplier(real, name) for real in factors), strict=True)
+    multipliers, shifts = zip(*(quantize_multiplier(scale / twice, name) for scale in scales), strict=True)
     multiplier, shift = quantize_multiplier(factor, name)
     if shift < 31:
         raise ModelError(f"layer {name!r} adds values {factor:g} times the scale of its output, which TFLite Micro "

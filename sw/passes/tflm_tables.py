@@ -33,7 +33,7 @@ def table(name, source, output, function, params, given, made):
 
 
 def _relu(codes, given, made, params, name):
-    multiplier, shift = quantize_multiplier(float(given.scale / made.scale), name)
+    multiplier, shift = quantize_multiplier(float(given.scale) / float(made.scale), name)
     return np.maximum(made.zero_point + _scaled(codes - given.zero_point, multiplier, shift, name), made.zero_point)
 
 
@@ -45,8 +45,8 @@ def _relu6(codes, given, made, params, name):
 
 def _leaky_relu(codes, given, made, params, name):
     values = codes - given.zero_point
-    multiplier, shift = quantize_multiplier(float(given.scale / made.scale), name)
-    below, below_shift = quantize_multiplier(float(given.scale * params["alpha"] / made.scale), name)
+    multiplier, shift = quantize_multiplier(float(given.scale) / float(made.scale), name)
+    below, below_shift = quantize_multiplier(float(given.scale) * float(params["alpha"]) / float(made.scale), name)
     negative = _scaled(np.minimum(values, 0), abs(below), below_shift, name)
     positive = _scaled(np.maximum(values, 0), multiplier, shift, name)
     return made.zero_point + np.where(values >= 0, positive, -negative if below < 0 else negative)
