@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 from lutloom.errors import BuildError, ModelError
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds, TopK
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, State, SumPool, Thresholds, TopK
 
 FORMAT_VERSION = 1
 
@@ -173,6 +173,8 @@ def _chain(network):
     """The layers as a list; ModelError unless each reads what the one before gives."""
     tensor = network.input
     for layer in network.layers:
+        if not hasattr(layer, "input") or isinstance(layer, State):
+            raise ModelError(f"layer {layer.name!r} ({type(layer).__name__}) is not supported in hardware yet")
         if layer.input != tensor:
             raise ModelError(
                 f"layer {layer.name!r} reads {layer.input!r}, but the chain is at {tensor!r}; "

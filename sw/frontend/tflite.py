@@ -93,7 +93,10 @@ class Reader:
 
     def open(self, node):
         """The operator of a node."""
-        return Op(self, node)
+        op = Op(self, node)
+        if op.hidden:
+            self.unknown.update(info.index for info in op.outputs if info is not None)
+        return op
 
     def convert(self, op):
         """Convert one operator, which sets what its outputs stand for."""
@@ -104,8 +107,17 @@ class Reader:
 
     def assume(self, op):
         """Stand in for an operator that is not supported; gives the shape of what it would make, or None."""
-        self.unknown.update(info.index for info in op.outputs if info is not None)
-        return placed(op.outputs[0].shape) if op.outputs and op.outputs[0] is not None else None
+        shapes = []
+        for info in filter(None, op.outputs):
+            try:
+                quant, shape = op.quant(info), op.shape(info)
+            except ModelError:  # no tensor of codes
+                self.unknown.add(info.index)
+                continue
+            name = self._unique(info.name)
+            self.shapes[name], self.quants[name], self.values[info.index] = shape, quant, name
+            shapes.append(shape)
+        return shapes[0] if shapes else None
 
     def count(self, kind):
         """How many of a kind came before."""
