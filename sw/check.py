@@ -8,7 +8,6 @@ from lutloom.errors import ModelError
 from lutloom.frontend import front_end, model_file
 from lutloom.terminal import table
 
-
 VIEWS = ("flatten", "reshape")
 """Operators of a Graph that compute nothing: they have no row."""
 

@@ -14,7 +14,20 @@ from lutloom.golden.join import add, product, scaled_codes
 from lutloom.golden.multiply import multiply
 from lutloom.golden.thresholds import thresholds
 from lutloom.network import (
-    Add, Constant, Conv, Dense, Multiply, Offset, Pad, Product, Softmax, State, SumPool, Table, Thresholds, TopK,
+    Add,
+    Constant,
+    Conv,
+    Dense,
+    Multiply,
+    Offset,
+    Pad,
+    Product,
+    Softmax,
+    State,
+    SumPool,
+    Table,
+    Thresholds,
+    TopK,
 )
 from lutloom.shapes import output_shape
 

@@ -5,7 +5,21 @@ from math import prod
 import numpy as np
 
 from lutloom.network import (
-    Add, Concat, Constant, Conv, Dense, Flatten, MaxPool, Pad, Product, Reshape, Slice, State, SumPool, TopK, Transpose,
+    Add,
+    Concat,
+    Constant,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Pad,
+    Product,
+    Reshape,
+    Slice,
+    State,
+    SumPool,
+    TopK,
+    Transpose,
 )
 
 

@@ -175,7 +175,8 @@ def _tensor(buffer, index, table, buffers):
     data = None
     if place and contents is not None and contents.size:
         if table.table(6) is not None:
-            raise ModelError(f"model {buffer.name!r} has {what} in sparse form, which is not supported; export it dense")
+            raise ModelError(f"model {buffer.name!r} has {what} in sparse form, which is not supported; export it "
+                             "dense")
         data = _values(buffer, what, contents, TYPES[number], shape)
     scale, zero_point, axis = _quantization(buffer, table.table(4), what)
     return TensorInfo(index, name, shape, TYPES[number], data, scale, zero_point, axis,

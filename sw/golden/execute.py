@@ -14,8 +14,27 @@ from lutloom.golden.thresholds import look_up, threshold_table, thresholds
 from lutloom.golden.topk import top_k
 from lutloom.intervals import add_inputs, multiply_layer, pad_value, sum_pool_bound, value_range
 from lutloom.network import (
-    Add, Concat, Constant, Conv, Dense, Flatten, MaxPool, Multiply, Offset, Pad, Product, Reshape, Slice, Softmax,
-    State, SumPool, Table, Thresholds, TopK, Transpose, inputs_of,
+    Add,
+    Concat,
+    Constant,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Offset,
+    Pad,
+    Product,
+    Reshape,
+    Slice,
+    Softmax,
+    State,
+    SumPool,
+    Table,
+    Thresholds,
+    TopK,
+    Transpose,
+    inputs_of,
 )
 from lutloom.passes.verify import verify
 

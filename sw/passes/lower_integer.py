@@ -15,8 +15,24 @@ from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.intervals import output_range
 from lutloom.network import (
-    Concat, Constant, Conv, Dense, Flatten, MaxPool, Multiply, Network, Pad, Reshape, Slice, State, SumPool, Table,
-    Tensor, Thresholds, Transpose, inputs_of,
+    Concat,
+    Constant,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Network,
+    Pad,
+    Reshape,
+    Slice,
+    State,
+    SumPool,
+    Table,
+    Tensor,
+    Thresholds,
+    Transpose,
+    inputs_of,
 )
 from lutloom.passes import tflm, tflm_tables
 from lutloom.passes.multiplier import multiply_for
@@ -121,7 +137,7 @@ class IntegerLowering:
 
     def _products(self, node, layer):
         """Add a Conv or Dense and its requantiser."""
-        params, ((source,), (given,)) = node.params, self.given(node)
+        params, (given,) = node.params, self.given(node)[1]
         acc = self.add(layer)
         sums = layer.weights.integers.reshape(len(layer.weights.codes), -1).sum(axis=1, dtype=np.int64)
         offset = -given.zero_point * sums

@@ -7,8 +7,27 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.intervals import output_range
 from lutloom.network import (
-    Add, Concat, Constant, Conv, Dense, Flatten, MaxPool, Multiply, Offset, Pad, Product, Reshape, Slice, Softmax,
-    State, SumPool, Table, Thresholds, TopK, Transpose, inputs_of,
+    Add,
+    Concat,
+    Constant,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Offset,
+    Pad,
+    Product,
+    Reshape,
+    Slice,
+    Softmax,
+    State,
+    SumPool,
+    Table,
+    Thresholds,
+    TopK,
+    Transpose,
+    inputs_of,
 )
 from lutloom.shapes import output_shape
 
