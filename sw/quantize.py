@@ -14,6 +14,7 @@ from lutloom.network import Network, Tensor
 from lutloom.network_data import encode
 from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.fold import fold
+from lutloom.passes.fold_pads import fold_pads
 from lutloom.passes.hoist import hoist
 from lutloom.passes.lower import lower
 from lutloom.passes.lower_integer import lower_integer
@@ -51,6 +52,7 @@ PASSES = (
 )
 
 INTEGER_PASSES = (
+    fold_pads,  # pads into the convolutions behind them
     weigh_integer,  # the model's own weights, or those that --weights asks for
     lower_integer,  # Graph -> Network
     _verified,

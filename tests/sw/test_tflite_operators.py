@@ -90,6 +90,30 @@ def test_fully_connected(tmp_path, shape, bias, scales):
     equal(model, [x], [y], shape[1:], tmp_path)
 
 
+def test_factors_are_computed_in_double(tmp_path):
+    """These move by one code where the factor is rounded to float32 on the way."""
+    codes = np.arange(-128, 128).astype(np.int8)
+    for type, given, made, options in (("RELU", 0.19, 0.04, {}),
+                                       ("LEAKY_RELU", 0.19, 0.04, {0: Number("Float32", 0.1)}),
+                                       ("LEAKY_RELU", 0.19, 0.07, {0: Number("Float32", -0.3)})):
+        model = Model()
+        x, y = model.tensor((1, 256), scale=given, zero_point=30), model.tensor((1, 256), scale=made, zero_point=-50)
+        model.operator(type, [x], [y], options)
+        expected = run_tflm(model.write([x], [y]), codes[None], tmp_path)
+        assert np.array_equal(quantize(tmp_path / "model.tflite")(codes[None]), expected.reshape(1, 256))
+    random = rng(5)
+    for _ in range(12):  # about half of these, for SUB
+        scales = np.float32(random.integers(1, 400, 3) / 1000)
+        model = Model()
+        x = model.tensor((1, 256, 1, 1), scale=scales[0])
+        c = model.tensor((1, 1, 256, 1), scale=scales[1], data=codes)
+        y = model.tensor((1, 256, 256, 1), scale=scales[2])
+        model.operator("SUB", [x, c], [y], {})
+        expected = run_tflm(model.write([x], [y]), codes.reshape(1, 256, 1, 1), tmp_path)
+        found = quantize(tmp_path / "model.tflite")(codes.reshape(1, 256, 1, 1))
+        assert np.array_equal(found, expected.reshape(found.shape))
+
+
 @pytest.mark.parametrize("scale, made", [(1e-4, 0.9), (2.0, 0.01), (0.5, 0.5)])
 def test_extreme_multipliers(tmp_path, scale, made):
     model, random = Model(), rng()
@@ -224,6 +248,24 @@ def test_pad(tmp_path, widths, value):
     y = model.tensor(np.add((1, 4, 5, 3), np.sum(widths, axis=1)), scale=0.05, zero_point=-11)
     model.operator("PADV2" if value is not None else "PAD", inputs, [y])
     equal(model, [x], [y], (4, 5, 3), tmp_path)
+
+
+@pytest.mark.parametrize("value, layers", [(None, 0), (77, 1)])
+@pytest.mark.parametrize("padding, size", [(VALID, 6), (SAME, 8)])
+def test_pad_in_front_of_a_convolution_becomes_its_own(tmp_path, value, layers, padding, size):
+    model, random = Model(), rng()
+    x = model.tensor((1, 6, 6, 2), scale=0.05, zero_point=-11)
+    inputs = [x, model.numbers([[0, 0], [1, 1], [0, 2], [0, 0]])]
+    if value is not None:
+        inputs.append(model.tensor((1,), scale=0.05, zero_point=-11, data=np.array([value], np.int8)))
+    p = model.tensor((1, 8, 8, 2), scale=0.05, zero_point=-11)
+    w = model.tensor((1, 3, 3, 2), scale=[0.02, 0.013], axis=3, data=random.integers(-99, 99, (1, 3, 3, 2), np.int8))
+    b = model.tensor((2,), "INT32", data=np.array([50, -700], np.int32))
+    y = model.tensor((1, size, size, 2), scale=0.07)
+    model.operator("PADV2" if value is not None else "PAD", inputs, [p])
+    model.operator("DEPTHWISE_CONV_2D", [p, w, b], [y], {0: int8(padding), 1: int32(1), 2: int32(1), 3: int32(1)})
+    network = equal(model, [x], [y], (6, 6, 2), tmp_path)
+    assert sum(type(layer).__name__ == "Pad" for layer in network.layers) == layers
 
 
 @pytest.mark.parametrize("begin, end, step, masks, made", [
