@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tflite_models import Model, Number, int8, int32, run_tflm
+from tflite_models import Model, Number, int8, int32, run_tflm, tflm_tensors
 
 from lutloom import Network, check, evaluate, quantize
 from lutloom.cli import main
@@ -33,6 +33,21 @@ def test_outputs_are_tflite_micros_bytes(name, tmp_path):
         assert np.array_equal(network.run(x, (logits_of(network),))[logits_of(network)].reshape(logits.shape), logits)
     network.save(tmp_path / "network.npz")
     assert np.array_equal(Network.load(tmp_path / "network.npz")(x[:20]).reshape(y[:20].shape), y[:20])
+
+
+@shared
+@pytest.mark.parametrize("name", ["ad01_int8", "micro_speech_quantized", "kws_ref_model", "pretrainedResnet_quant",
+                                  "hey_jarvis", "alexa"])
+def test_every_tensor_between_is_tflite_micros(name):
+    pytest.importorskip("tflite_micro")
+    network = quantize(MODELS / f"{name}.tflite")
+    with np.load(MODELS / f"{name}.expected.npz") as expected:
+        x = expected["x"][:4]
+    trace = network.trace(network.encode(x))
+    for index, (tensors, shown) in enumerate(tflm_tensors(MODELS / f"{name}.tflite", x)):
+        same = [np.array_equal(found.reshape(-1), trace[tensors[number].name][index].reshape(-1))
+                for number, found in shown.items() if tensors[number].name in trace]
+        assert all(same) and len(same) >= len(shown) - 2  # views have no tensor of their own
 
 
 @shared

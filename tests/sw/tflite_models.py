@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import flatbuffers
 import numpy as np
 
-from lutloom.frontend.tflite_file import OPERATORS, TYPES
+from lutloom.frontend.tflite_file import OPERATORS, TYPES, read
 
 OPTIONS = {  # number of the options' table in the schema's union
     "CONV_2D": 1, "DEPTHWISE_CONV_2D": 2, "AVERAGE_POOL_2D": 5, "MAX_POOL_2D": 5, "FULLY_CONNECTED": 8, "SOFTMAX": 9,
@@ -112,6 +112,24 @@ class Model:
         model = {0: Number("Uint32", 3), 1: codes, 2: [graph, *self.others], 3: "test", 4: self.buffers}
         builder.Finish(write(builder, model), b"TFL3")
         return bytes(builder.Output())
+
+
+def tflm_tensors(path, x):
+    """Every tensor of the main subgraph that TensorFlow Lite Micro shows, by index, of each frame in turn."""
+    from tflite_micro import runtime
+
+    interpreter = runtime.Interpreter.from_file(
+        str(path), intrepreter_config=runtime.InterpreterConfig.kPreserveAllTensors)
+    tensors = read(path)[1][0].tensors
+    for frame in x:
+        interpreter.set_input(frame[None], 0)
+        interpreter.invoke()
+        shown = {}
+        for info in tensors:
+            if info.data is None and info.type in ("INT8", "UINT8"):
+                found = interpreter.GetTensor(info.index, 0)
+                shown[info.index] = np.array(found["tensor_data"] if isinstance(found, dict) else found)
+        yield tensors, shown
 
 
 WORKER = """
