@@ -5,8 +5,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from lutloom.errors import ModelError
-from lutloom.frontend import model_file
+from lutloom.frontend import front_end, model_file
 from lutloom.terminal import table
+
+VIEWS = ("flatten", "reshape")
+"""Operators of a Graph that compute nothing: they have no row."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,7 @@ def check(path):
         The file is not a model at all, or has no single input and output of fixed size.
     """
     path = model_file(path)
-    from lutloom.frontend.onnx import walk
-
-    return Check(path.name, tuple(walk(path, _rows)))
+    return Check(path.name, tuple(front_end(path).walk(path, _rows)))
 
 
 def _rows(reader):
@@ -124,7 +125,7 @@ def _rows(reader):
 def _visit(reader, node):
     """Convert one operator, whatever is wrong with it; gives its rows."""
     op = reader.open(node)
-    if any(name and given is None for name, given in zip(node.input, op.inputs, strict=True)):
+    if op.hidden:
         return [Row(op.name, op.type, "", None, 0, None, "reads a tensor whose shape is not known, because of a layer "
                     "before it")]
     before = len(reader.nodes)
@@ -135,7 +136,7 @@ def _visit(reader, node):
         prefix = f"{op.type} {op.name!r} "
         shape = reader.assume(op)
         return [Row(op.name, op.type, "", shape, 0, False, str(error).removeprefix(prefix))]
-    made = [made for made in reader.nodes[before:] if made.op != "flatten"]
+    made = [made for made in reader.nodes[before:] if made.op not in VIEWS]
     if not made:
         return []
     weights = sum(np.size(made.params["weight"]) for made in made if "weight" in made.params)

@@ -41,6 +41,11 @@ def _quantisation(options):
     if given and (model.suffix == ".npz" or model.is_dir()):
         option = "--" + next(iter(given)).replace("_", "-")
         raise ModelError(f"{options.model} is integer already; leave {option} out, or give the model it is made of")
+    meaningless = [option for option in given if option not in ("weights", "rounding")]
+    if model.suffix.lower() == ".tflite" and meaningless:
+        option = "--" + meaningless[0].replace("_", "-")
+        raise ModelError(f"{options.model} brings its own integer arithmetic, so that {option} means nothing; leave it "
+                         "out")
     return {names[option]: value for option, value in given.items()}
 
 

@@ -13,7 +13,7 @@ from lutloom.folder import load_network
 from lutloom.frontend import load_graph
 from lutloom.golden.topk import top_k
 from lutloom.graph import Graph
-from lutloom.network import Network, TopK
+from lutloom.network import Flatten, Multiply, Network, Reshape, Softmax, Table, TopK
 from lutloom.quantize import fake_quantised, input_network, is_network, quantize, reals_of
 
 MODES = ("integer", "simulated")
@@ -34,7 +34,7 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
         The float model of a Network, for the accuracy beside it.
     outputs : path, optional
         An ``.npz`` that is written with every output: ``golden`` (codes in the model's own layout), ``scale``,
-        ``zero_point``, ``logits`` (codes in front of a softmax or argmax, where there is one), ``float``.
+        ``zero_point``, ``logits`` (codes in front of a softmax, logistic or argmax, where there is one), ``float``.
     mode : "integer" or "simulated"
         simulated: the quantised graph is computed in floats; activations="float" leaves activations alone.
     count : int, optional
@@ -77,15 +77,19 @@ def _integer(model, graph, data, progress, choices):
     """Outputs of the integer network and of the float model, where there is one."""
     network, graph = _loaded(model, graph, progress, choices)
     codes = network.encode(shaped(network, data.x))
-    front, logits = without_choice(network)
-    last = _chunked(front, codes, progress, "golden model")
-    golden = top_k(last, network.layers[-1].k) if logits else last
+    front, chosen = without_choice(network)
+    logits = logits_of(front)
+    names = (front.output,) if logits is None else (front.output, logits)
+    step = len(codes) if network.has_state else CHUNK
+    last, before = _chunked(lambda part: tuple(front.run(part, names)[name] for name in (names[0], names[-1])), codes,
+                            progress, "golden model", step)
+    golden = top_k(last, network.layers[-1].k) if chosen else last
     results = {"golden": _own_layout(network, golden), "network": network,
                "scale": float(network.tensors[network.output].scale),
                "zero_point": float(network.tensors[network.output].zero_point)}
-    if logits or network.closing:
-        results["logits"] = last
-    results["found"] = {"golden": golden[:, 0] if logits else _classes(results["golden"])}
+    if chosen or network.closing or logits is not None:
+        results["logits"] = before
+    results["found"] = {"golden": golden[:, 0] if chosen else _classes(results["golden"])}
     if graph is not None:
         tensor = network.tensors[network.input]
         codes = codes.reshape(len(codes), *graph.shapes[graph.input])
@@ -97,13 +101,14 @@ def _integer(model, graph, data, progress, choices):
 def _simulated(model, data, progress, choices):
     """Outputs of the quantised graph computed in floats, and of the float model."""
     if isinstance(model, Network) or (not isinstance(model, Graph) and (Path(model).is_dir() or is_network(model))):
-        raise ModelError("mode simulated needs the model file, not a network; give the .onnx file")
+        raise ModelError("mode simulated needs the model file, not a network; give the .onnx file itself")
     fake, options = fake_quantised(model, progress=progress, **choices)
     graph = model if isinstance(model, Graph) else load_graph(model)
     stub = input_network(graph, options.input)
     codes = stub.encode(shaped(stub, data.x))
     x = reals_of(options.input, codes)
-    y = _chunked(lambda part: run(fake, part), x.reshape(len(x), *fake.shapes[fake.input]), progress, "simulated model")
+    y, = _chunked(lambda part: (run(fake, part),), x.reshape(len(x), *fake.shapes[fake.input]), progress,
+                  "simulated model")
     results = {"simulated": y, "found": {"simulated": _graph_classes(fake, y)}}
     _float(graph, _real_frames(graph, stub, data.x) if data.x.dtype.kind == "f" else x, results, progress)
     return results
@@ -117,7 +122,8 @@ def _real_frames(graph, network, x):
 
 def _float(graph, x, results, progress):
     """Add the float model's outputs."""
-    y = _chunked(lambda part: run(graph, part), x, progress, "float model")
+    step = len(x) if any(node.op == "read" for node in graph.nodes) else CHUNK
+    y, = _chunked(lambda part: (run(graph, part),), x, progress, "float model", step)
     results["found"]["float"] = _graph_classes(graph, y)
     results["float"] = model_layout(graph, y)
 
@@ -149,14 +155,26 @@ def without_choice(network):
     return replace(network, layers=layers, tensors=tensors, output=source, output_shape=tensors[source].shape), True
 
 
-def _chunked(function, x, progress, what):
-    """A function over a batch in parts, with progress."""
+def logits_of(network):
+    """Name of the tensor in front of an integer softmax or logistic that the network ends with; None without one."""
+    layers, name = {layer.output: layer for layer in network.layers}, network.output
+    while (layer := layers.get(name)) is not None:
+        if isinstance(layer, Softmax) or (isinstance(layer, Table) and layer.function == "logistic"):
+            return layer.input
+        if not isinstance(layer, Reshape | Flatten | Multiply):
+            return None
+        name = layer.input
+    return None
+
+
+def _chunked(function, x, progress, what, step=CHUNK):
+    """The arrays that a function gives over a batch, in parts, with progress."""
     parts = []
-    for start in range(0, len(x), CHUNK):
+    for start in range(0, len(x), step):
         progress(what, start, len(x))
-        parts.append(function(x[start:start + CHUNK]))
+        parts.append(function(x[start:start + step]))
     progress(what, len(x), len(x))
-    return np.concatenate(parts)
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _own_layout(network, codes):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lutloom.errors import DataError
+from lutloom.floating_integer import compute
 from lutloom.golden.conv import conv
 from lutloom.rounding import MODES, code_range
 
@@ -20,11 +21,12 @@ def run(graph, x):
 
     Returns
     -------
-    float64 array (B, *graph.shapes[graph.output]), NHWC; indices for argmax and topk.
+    float64 array (B, *graph.shapes[graph.output]), NHWC; indices for argmax and topk. A graph with state takes the
+    batch as one stream, in order, from a cleared state.
     """
     x = inputs(graph, x)
-    step = chunk_size(graph)
-    parts = [_evaluate(graph, x[i:i + step], keep=False)[graph.output] for i in range(0, max(len(x), 1), step)]
+    step, states = chunk_size(graph), {}
+    parts = [_evaluate(graph, x[i:i + step], False, states)[graph.output] for i in range(0, max(len(x), 1), step)]
     return np.concatenate(parts)
 
 
@@ -34,8 +36,8 @@ def trace(graph, x):
     All of it is held in memory: give a batch that fits, or several.
     """
     x = inputs(graph, x)
-    step = chunk_size(graph)
-    parts = [_evaluate(graph, x[i:i + step], keep=True) for i in range(0, max(len(x), 1), step)]
+    step, states = chunk_size(graph), {}
+    parts = [_evaluate(graph, x[i:i + step], True, states) for i in range(0, max(len(x), 1), step)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -64,7 +66,9 @@ def model_layout(graph, y):
 
 
 def chunk_size(graph):
-    """Frames a chunk, so that the largest intermediate array stays small."""
+    """Frames a chunk, so that the largest intermediate array stays small; 1 where there is state."""
+    if any(node.op == "read" for node in graph.nodes):
+        return 1
     largest = max(int(np.prod(shape)) for shape in graph.shapes.values())
     for node in graph.nodes:
         if node.op == "conv":
@@ -75,14 +79,18 @@ def chunk_size(graph):
     return max(1, CHUNK_VALUES // largest)
 
 
-def _evaluate(graph, x, keep):
+def _evaluate(graph, x, keep, states):
     values = {graph.input: x}
     left = {}
     for node in graph.nodes:
         for name in node.inputs:
             left[name] = left.get(name, 0) + 1
     for node in graph.nodes:
-        values[node.output] = OPERATORS[node.op](node.params, *(values[name] for name in node.inputs))
+        given = [values[name] for name in node.inputs]
+        if graph.arithmetic == "real":
+            values[node.output] = OPERATORS[node.op](node.params, *given)
+        else:
+            values[node.output] = compute(graph, node, given, states, OPERATORS)
         for name in node.inputs:
             left[name] -= 1
             if not keep and not left[name] and name != graph.output:

@@ -89,7 +89,7 @@ class Softmax:
     left : int
         Of the input's differences, before they are multiplied.
     least : int
-        Smaller differences count as nothing; negative.
+        Smaller differences count as nothing; not above 0.
     low, high : int
         The output's least and greatest code: of 8 or 16 bits.
     """

@@ -16,15 +16,18 @@ from lutloom.network import Network, Tensor
 from lutloom.network_data import encode
 from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.fold import fold
+from lutloom.passes.fold_pads import fold_pads
 from lutloom.passes.hoist import hoist
 from lutloom.passes.lower import lower
-from lutloom.passes.options import Options
+from lutloom.passes.lower_integer import lower_integer
+from lutloom.passes.options import InputFormat, Options
 from lutloom.passes.rewire import QUANTISERS
 from lutloom.passes.snap import snap
 from lutloom.passes.take_input import first_quantiser, take_input
 from lutloom.passes.take_input import input_format as format_of_input
 from lutloom.passes.verify import verify
 from lutloom.passes.weigh import choose, real_layers, weigh
+from lutloom.passes.weigh_integer import weigh_integer
 
 ROUNDINGS = ("nearest", "mask")
 REQUANTISERS = ("auto", "thresholds", "multiply")
@@ -50,6 +53,14 @@ PASSES = (
     _verified,
 )
 
+INTEGER_PASSES = (
+    fold_pads,  # pads into the convolutions behind them
+    weigh_integer,  # the model's own weights, or those that --weights asks for
+    lower_integer,  # Graph -> Network
+    _verified,
+)
+"""For models that are integer already: nothing is calibrated, folded or rounded."""
+
 
 def quantize(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
              input_format=None, method="mse", rounding=None, requant="auto", progress=None):
@@ -58,7 +69,8 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
     Parameters
     ----------
     model : path, Graph or Network
-        ``.onnx`` file; a ``network.npz`` (or a Network) is taken as it is, with none of the options.
+        ``.onnx`` or ``.tflite`` file; a ``network.npz`` (or a Network) is taken as it is, with none of the options.
+        A model that is integer already takes ``weights`` and ``rounding`` alone.
     weights : str, optional
         SPEC of weight formats, such as ``int:4`` or ``conv1=bitmask:X0.0XX,*=int:8``; int:8 where nothing is said.
         Weights that the model itself quantises stay as they are.
@@ -96,7 +108,7 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
                               input_scale=input_scale, input_zero=input_zero, input_format=input_format,
                               method=method, rounding=rounding, requant=requant, progress=progress)
     result = graph
-    for step in PASSES:
+    for step in PASSES if graph.arithmetic == "real" else INTEGER_PASSES:
         result = step(result, options)
     return result
 
@@ -119,6 +131,9 @@ def fake_quantised(model, *, activations=None, **choices):
     """
     as_float = activations == "float"
     graph, options = prepared(model, activations=None if as_float else activations, **choices)
+    if graph.arithmetic != "real":
+        raise ModelError(f"model {graph.name!r} is integer already, so that there is nothing to simulate; leave out "
+                         "--mode simulated: the accuracy of its real numbers stands beside the golden one")
     if as_float:
         _check_activations(graph, options)
     steps = (fold, take_input, weigh) if as_float else QUANTISING
@@ -139,6 +154,10 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
     if not isinstance(model, Graph):
         progress("read the model")
     graph = model if isinstance(model, Graph) else load_graph(model)
+    if graph.arithmetic != "real":
+        choices = {"--activations": activations, "--calibrate": calibrate, "--input-scale": input_scale,
+                   "--input-zero": input_zero, "--input": input_format}
+        return graph, _integer_options(graph, model, weights, rounding, choices, progress)
     given = _input(graph, input_format, input_scale, input_zero)
     frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
     info = {"model": graph.name if isinstance(model, Graph) else Path(model).name,
@@ -204,6 +223,20 @@ def _check_activations(graph, options):
     except DataError:  # there is something that has to be calibrated
         return
     raise ModelError(f"model {name!r} quantises all its activations itself; leave out --activations")
+
+
+def _integer_options(graph, model, weights, rounding, choices, progress):
+    """Options of a model that is integer already; ModelError where one was given that it has no use for."""
+    for option, choice in choices.items():
+        if choice is not None:
+            raise ModelError(f"model {graph.name!r} brings its own integer arithmetic, so that {option} means nothing; "
+                             "leave it out")
+    quant = graph.quants[graph.input]
+    given = InputFormat(quant.format, Fraction(float(quant.scale)), Fraction(quant.zero_point),
+                        quant.format.code_low, quant.format.code_high)
+    info = {"model": graph.name if isinstance(model, Graph) else Path(model).name, "weights": str(weights or ""),
+            "activations": "", "arithmetic": graph.arithmetic}
+    return Options(given, weights, rounding or ROUNDINGS[0], info=info, progress=progress)
 
 
 def input_network(graph, given):

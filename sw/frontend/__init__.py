@@ -1,8 +1,12 @@
 """Front ends: a model file in, a Graph out."""
 
+from importlib import import_module
 from pathlib import Path
 
 from lutloom.errors import ModelError
+
+READERS = {".onnx": "lutloom.frontend.onnx", ".tflite": "lutloom.frontend.tflite"}
+"""The front end of each kind of file: a module with ``load`` and ``walk``."""
 
 
 def load_graph(path):
@@ -11,7 +15,7 @@ def load_graph(path):
     Parameters
     ----------
     path : str or Path
-        An ``.onnx`` file (ONNX or QONNX).
+        An ``.onnx`` file (ONNX or QONNX), or a ``.tflite`` file quantised to int8.
 
     Returns
     -------
@@ -23,23 +27,27 @@ def load_graph(path):
         The file is missing, not a model, or holds something that is not supported.
     """
     path = model_file(path)
-    from lutloom.frontend.onnx import load
+    return front_end(path).load(path)
 
-    return load(path)
+
+def front_end(path):
+    """The module that reads a model file."""
+    return import_module(READERS[Path(path).suffix.lower()])
 
 
 def model_file(path):
     """The path of a model file as a Path; ModelError where it is missing or of a kind that is not read."""
+    kinds = " or ".join(READERS)
     if not str(path):
-        raise ModelError("the model needs a name; give the path of an .onnx file")
+        raise ModelError(f"the model needs a name; give the path of an {kinds} file")
     path = Path(path)
     if path.is_dir():
-        raise ModelError(f"model {str(path)!r} must be a file, not a folder; give the .onnx file itself")
+        raise ModelError(f"model {str(path)!r} must be a file, not a folder; give the {kinds} file itself")
     if not path.exists():
-        raise ModelError(f"model {str(path)!r} does not exist; give the path of an .onnx file")
+        raise ModelError(f"model {str(path)!r} does not exist; give the path of an {kinds} file")
     if path.suffix == ".npz":
-        raise ModelError(f"{str(path)!r} is a network of integers; give the .onnx file that it was made of")
-    if path.suffix.lower() != ".onnx":
+        raise ModelError(f"{str(path)!r} is a network of integers; give the {kinds} file that it was made of")
+    if path.suffix.lower() not in READERS:
         kind = repr(path.suffix) if path.suffix else "one without a suffix"
-        raise ModelError(f"model {str(path)!r} must be an .onnx file, not {kind}; export it to ONNX")
+        raise ModelError(f"model {str(path)!r} must be an {kinds} file, not {kind}; export it to ONNX")
     return path

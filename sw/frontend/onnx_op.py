@@ -40,6 +40,11 @@ class Op:
         name = "".join(letter if letter.isprintable() else "_" for letter in name)
         return self.reader.reserve(name or f"{kind}_{index}")
 
+    @property
+    def hidden(self):
+        """Whether it reads a tensor of unknown shape, because of an operator before it that is not supported."""
+        return any(name and given is None for name, given in zip(self.node.input, self.inputs, strict=True))
+
     def error(self, text):
         """A ModelError about this operator: text is the predicate of its sentence."""
         return ModelError(f"{self.type} {self.name!r} {text}")

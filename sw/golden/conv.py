@@ -4,6 +4,9 @@ import numpy as np
 
 from lutloom.golden.exact import exact_dtype, magnitude, sum_bound
 
+BLOCK = 1 << 15
+"""Sums of depthwise layers that are computed at a time."""
+
 
 def conv(values, weights, *, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), groups=1, pad_value=0, dtype=None):
     """acc[b, y, x, n] = sum over taps of w[n, ky, kx, c] · value[b, y·sy + ky·dy - top, x·sx + kx·dx - left, c].
@@ -46,18 +49,31 @@ def conv_with(values, matrices, kernel, stride, dilation, pads, pad_value):
     if groups == 1:
         return (_columns(patches) @ matrices[0]).reshape(batch, height, width, each)
     if channels == groups:  # depthwise: the taps are few and the channels many
-        taps = matrices.transpose(1, 0, 2).reshape(kh, kw, groups * each)
-        sums = np.zeros((batch, height, width, groups * each), dtype)
-        for ky in range(kh):
-            for kx in range(kw):
-                sums += np.repeat(patches[:, :, :, ky, kx], each, axis=-1) * taps[ky, kx]
-        return sums
+        return _depthwise(patches, matrices.transpose(1, 0, 2).reshape(kh * kw, groups * each), each)
     depth = channels // groups
     sums = np.empty((batch, height, width, groups, each), dtype)
     for group, matrix in enumerate(matrices):
         columns = _columns(patches[..., group * depth : (group + 1) * depth])
         sums[..., group, :] = (columns @ matrix).reshape(batch, height, width, each)
     return sums.reshape(batch, height, width, groups * each)
+
+
+def _depthwise(patches, taps, each):
+    """Sums of windows whose channels stay apart: tap by tap, over as many frames as stay in the cache."""
+    batch, height, width, kh, kw, channels = patches.shape
+    sums = np.empty((batch, height, width, taps.shape[1]), taps.dtype)
+    rows = np.broadcast_to(taps[:, None], (len(taps), width, taps.shape[1])).copy()  # numpy's inner loops span a row
+    block = max(1, BLOCK // sums[0].size) if batch else 1
+    for start in range(0, batch, block):
+        part, out = patches[start:start + block], sums[start:start + block]
+        products = np.empty_like(out)
+        for tap, row in enumerate(rows):
+            values = part[:, :, :, tap // kw, tap % kw]
+            values = values if each == 1 else np.repeat(values, each, axis=-1)
+            np.multiply(values, row, out=products if tap else out)
+            if tap:
+                out += products
+    return sums
 
 
 def dense(values, weights, dtype=None):

@@ -4,6 +4,7 @@ import numpy as np
 
 from lutloom.errors import DataError
 from lutloom.golden import conv as golden_conv
+from lutloom.golden import requantise
 from lutloom.golden.exact import exact_dtype, sum_bound
 from lutloom.golden.join import add, product, scaled_codes
 from lutloom.golden.moving import pad_codes, slice_codes
@@ -124,6 +125,8 @@ def _prepare(layer, network):
             if table is None:
                 return lambda codes: thresholds(codes, layer.values, layer.falling, layer.base)
             return lambda codes: look_up(codes, table, tensor.low, tensor.high)
+        case Multiply() if layer.rounding == "tflm":
+            return requantise.prepare(layer, tensor.shape, tensor.low, tensor.high, own)
         case Multiply():
             return lambda codes: multiply_layer(layer, codes).astype(own)
         case Offset():

@@ -173,7 +173,7 @@ def _softmax(layer, source):
     """The fixed point that the exponential is computed in."""
     _need(source.format.bits == 8 and source.format.kind != "bipolar", f"takes {source.format}, not 8 bits")
     _need(layer.high - layer.low in (255, 65535), f"gives {layer.low} to {layer.high}, not all of 8 or 16 bits")
-    fits = 0 <= layer.multiplier < 1 << 31 and 0 <= layer.left <= 31 and layer.least < 0
+    fits = 0 <= layer.multiplier < 1 << 31 and 0 <= layer.left <= 31 and layer.least <= 0
     _need(fits and max(layer.least, -255) << layer.left >= -(1 << 31), "has a multiplier or range beyond 32 bits")
 
 

@@ -1,0 +1,74 @@
+"""Integer graphs in real numbers: what codes stand for, within their range, with nothing rounded."""
+
+import numpy as np
+
+
+def compute(graph, node, given, states, shared):
+    """What a node gives for a batch of real inputs.
+
+    Parameters
+    ----------
+    states : dict of str to array
+        What every state was given in the frame before; written here.
+    shared : mapping of str to function of (params, *inputs)
+        Operators that graphs of real numbers have too.
+    """
+    params, quant = node.params, graph.quants[node.output]
+    batch = len(given[0]) if given else None
+    match node.op:
+        case "read":
+            return states.get(params["state"], quant.real(params["reset"])[None])
+        case "write":
+            states[params["state"]] = given[0]
+            return given[0]
+        case "constant":
+            return quant.real(params["codes"])[None]
+        case "requantize":
+            y = given[0]
+        case "add":
+            y = given[0] + given[1]
+        case "sub":
+            y = given[0] - given[1]
+        case "mul":
+            y = given[0] * given[1]
+        case "mean":
+            y = _mean(given[0], params["kernel"])
+        case "table":
+            y = FUNCTIONS[params["function"]](given[0], params)
+        case "softmax":
+            y = shared["softmax"](params, given[0] * params["beta"])
+        case "reshape":
+            return given[0].reshape(batch, *graph.shapes[node.output])
+        case "transpose":
+            return given[0].transpose(0, *(axis + 1 for axis in params["order"]))
+        case "concat":
+            most = max(map(len, given))
+            given = [np.broadcast_to(part, (most, *part.shape[1:])) for part in given]
+            return np.concatenate(given, axis=params["axis"] + 1)
+        case "slice":
+            parts = []
+            for begin, size, step in zip(params["begin"], params["sizes"], params["steps"], strict=True):
+                parts.append(begin + step * np.arange(size))
+            return given[0][np.ix_(np.arange(batch), *parts)]
+        case "pad":
+            widths = ((0, 0), *zip(params["before"], params["after"], strict=True))
+            return np.pad(given[0], widths, constant_values=float(quant.real(params["code"])))
+        case _:
+            y = shared[node.op](params, *given)
+    low, high = params.get("low", quant.format.code_low), params.get("high", quant.format.code_high)
+    return np.clip(y, quant.real(low), quant.real(high))
+
+
+def _mean(x, kernel):
+    axes = tuple(axis + 1 for axis, size in enumerate(kernel) if size > 1)
+    return x.mean(axis=axes, keepdims=True) if axes else x
+
+
+FUNCTIONS = {
+    "relu": lambda x, params: np.maximum(x, 0),
+    "relu6": lambda x, params: np.clip(x, 0, 6),
+    "leaky_relu": lambda x, params: np.where(x > 0, x, x * float(params["alpha"])),
+    "hard_swish": lambda x, params: x * np.clip(x + 3, 0, 6) / 6,
+    "logistic": lambda x, params: 1 / (1 + np.exp(-x)),
+    "tanh": lambda x, params: np.tanh(x),
+}
