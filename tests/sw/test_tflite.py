@@ -135,15 +135,6 @@ def test_an_unsupported_operator_is_named_with_index_and_output(capsys):
     assert printed["layers"][0]["op"] == "UNIDIRECTIONAL_SEQUENCE_LSTM" and not printed["supported"]
 
 
-@shared
-def test_hardware_says_which_layer_it_lacks(tmp_path, capsys):
-    for name, layer in (("kws_ref_model", "softmax_0' (Softmax)"), ("pretrainedResnet_quant", "add_0' (Add)"),
-                        ("hey_jarvis", "read_variable_0' (State)")):
-        path = str(MODELS / f"{name}.tflite")
-        assert main(["verilog", path, "--board", "ulx3s-85f", "-o", str(tmp_path / "out")]) == 1
-        assert f"layer '{layer} is not supported in hardware yet" in capsys.readouterr().err
-
-
 def dense_model(**changes):
     """A model of one FULLY_CONNECTED; changes are arguments of its tensors."""
     model = Model()
