@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from bench import packed, play
-from stream_bench import drive_ports
+from stream_bench import drive_ports, transfers
 
-from lutloom.executor import Unit, run
 from lutloom.formats import Format
 from lutloom.golden.join import add, product, scaled_codes
 from lutloom.hw.join import JoinStage, ProductOfCodes, SumOfTables, TableLookup
@@ -97,27 +96,6 @@ def beats_of(codes, width, bits):
     return packed(np.pad(codes, ((0, 0), (0, spare))).reshape(-1, width), bits)
 
 
-class Source:
-    """Several streams of the executor that never wait."""
-
-    ports = True
-
-    def start(self):
-        return self
-
-    def offer(self, beat, port, arrived, left):
-        return left[port][-1] + 1 if left[port] else 0
-
-    def accept(self, beat, port, arrived, left):
-        return beat
-
-
-def scheduled(unit, count):
-    """Cycles of the transfers at a join whose inputs are always there and whose output is always taken."""
-    units = [Unit("source", Source(), (0,), (1, 2)), Unit("join", unit.schedule, (1, 2), (3,))]
-    return {name: link[:count] for name, link in zip(("i0", "i1", "o"), run(units, count, count, 1)[1:], strict=True)}
-
-
 @pytest.mark.parametrize("layer,formats", [(sum_layer(), (INT8, UINT8)), (sum_layer(1), (INT5, INT8)),
                                            (product_layer(), (INT8, UINT4)), (product_layer((0, 0)), (UINT8, INT8))])
 @pytest.mark.parametrize("width,channels,credits", [(1, 1, 3), (2, 3, 40)])
@@ -131,7 +109,7 @@ def test_join(layer, formats, width, channels, credits, rates):
     outputs, cycles = drive_ports(unit, beats, {"o": len(expected)}, in_rates=rates, out_rates=rates, seed=4)
     assert outputs["o"] == expected
     if not rates:
-        assert cycles == scheduled(unit, len(expected))
+        assert cycles == transfers(unit, {"i0": len(expected), "i1": len(expected)}, {"o": len(expected)})
 
 
 @pytest.mark.parametrize("source,target,lanes,latency", [("int:8", "int:8", 2, 1), ("uint:3", "int:6", 3, 2),
