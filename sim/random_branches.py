@@ -292,6 +292,24 @@ class BranchBuilder(Builder):
         layer = self.layers[index]
         self.layers[index] = State(layer.name, self.last.name, layer.output, layer.reset)
 
+    def wait(self):
+        """A sum with something that takes all of the input.
+
+        Constants and the frames before may give all of the first beats of a frame, or all its beats, before its input
+        comes, and benches take these for beats too many.
+        """
+        if self.last.format.bits > 8:
+            self.bring(self.format())
+        outputs, pair = self.chance.randint(1, 12), []
+        for start in self.last, self.tensors["x"]:
+            self.last = start
+            if len(start.shape) == 3:
+                self.add(Flatten(**self.names("flatten")))
+            self.dense(outputs)
+            self.bring(self.format(numbers=True))
+            pair.append(self.last)
+        self.meet(pair)
+
     def softmax(self):
         """Softmax over the channels."""
         self.bring(form := Format(self.chance.choice(["int", "uint"]), 8))
@@ -336,14 +354,7 @@ def random_branches(seed):
     if not b.layers or isinstance(b.layers[-1], Flatten | Reshape | MaxPool):
         b.bring(b.format())
     if any(isinstance(layer, Pad | State) for layer in b.layers):
-        # Constants and the frame before may give the first beats of a frame whose input has not come, and benches take
-        # these for beats too many: something behind them that waits for a whole frame.
-        if len(b.last.shape) == 3:
-            b.add(Flatten(**b.names("flatten")))
-        if b.last.format.bits > 8:
-            b.bring(b.format())
-        b.dense()
-        b.requantise(last=True)
+        b.wait()
     if chance.random() < 0.2 and prod(b.last.shape) <= 40:
         if len(b.last.shape) == 3 and chance.random() < 0.6:
             b.add(Flatten(**b.names("flatten")))

@@ -46,12 +46,14 @@ def run_vectors(files, case):
 
 
 def run_beats(files, case, rates, seed=1):
-    """The bench of a unit with streams."""
-    def side(name, beats):
-        return {name: (np.array(beats), len(getattr(case.unit, name).payload.as_value()))}
+    """The bench of a unit with streams; ``rates`` of inputs, of outputs."""
+    def side(streams):
+        return {name: (np.array(beats), len(getattr(case.unit, name).payload.as_value()))
+                for name, beats in streams.items()}
 
-    return run_stream(files, TOP, side("i", case.i), side("o", case.o), stalls=dict(zip("io", rates, strict=True)),
-                      seed=seed, limit=1000, folder=files[0].parent)
+    stalls = dict.fromkeys(case.inputs, rates[0]) | dict.fromkeys(case.outputs, rates[1])
+    return run_stream(files, TOP, side(case.inputs), side(case.outputs), stalls=stalls, seed=seed, limit=1000,
+                      folder=files[0].parent)
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
@@ -65,7 +67,7 @@ def test_unit(name, tmp_path):
     for rates in RATES:
         found = run_beats(files, case, rates).check()
         if rates == (0.0, 0.0):
-            assert found.transfers == {"i": case.came, "o": case.left}
+            assert found.transfers == case.cycles
 
 
 def test_a_wrong_vector_is_found(tmp_path):
@@ -95,8 +97,9 @@ def test_a_wrong_image_is_found(tmp_path):
 def test_a_wrong_beat_is_found(tmp_path):
     case = CASES[QUICK[1]]()
     files = emitted(case.unit, tmp_path)
-    wrong = [beat ^ (number == 5) for number, beat in enumerate(case.o)]
-    found = run_beats(files, replace(case, o=wrong), RATES[0])
-    assert found.differences == (("o", 5, case.o[5], wrong[5], case.left[5]),)
-    short = run_beats(files, replace(case, o=case.o[:-1]), RATES[0])
+    right, cycles = case.outputs["o"], case.cycles["o"]
+    wrong = [beat ^ (number == 5) for number, beat in enumerate(right)]
+    found = run_beats(files, replace(case, outputs={"o": wrong}), RATES[0])
+    assert found.differences == (("o", 5, right[5], wrong[5], cycles[5]),)
+    short = run_beats(files, replace(case, outputs={"o": right[:-1]}), RATES[0])
     assert "a beat too many" in short.faults[0]

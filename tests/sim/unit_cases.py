@@ -7,20 +7,28 @@ import bench
 import dot_checks
 import numpy as np
 import test_adapter
+import test_branch
+import test_join
 import test_multiply
 import test_offset
+import test_softmax
 import test_stage
 import test_thresholds
 import test_topk
 from amaranth.hdl import signed, unsigned
+from stream_bench import transfers
 
 from lutloom.executor import in_a_row, run
 from lutloom.formats import Format
+from lutloom.golden import join as golden_join
+from lutloom.golden.softmax import exponentials, softmax
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.bipolar import BipolarDot
+from lutloom.hw.branch import Buffer, Fork, Insert, Select, Turns
 from lutloom.hw.dsp import DspDot
 from lutloom.hw.fifo import ShiftFifo
 from lutloom.hw.fixed import FixedDot
+from lutloom.hw.join import TableLookup
 from lutloom.hw.mask import MaskDot
 from lutloom.hw.matvec import MatVec
 from lutloom.hw.multiply import Multiply
@@ -28,9 +36,11 @@ from lutloom.hw.pool import Pool
 from lutloom.hw.product import Product
 from lutloom.hw.serialize import Serialize
 from lutloom.hw.sign import SignDot
+from lutloom.hw.softmax import Softmax
 from lutloom.hw.topk import TopK
 from lutloom.hw.tree import AdderTree, MaxTree, range_of
 from lutloom.hw.xnor import XnorDot
+from lutloom.network import Add, Table
 from lutloom.weights import WeightFormat
 
 
@@ -56,22 +66,21 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Beats:
-    """A unit with streams i and o, and their beats.
+    """A unit with streams, and their beats.
 
     Parameters
     ----------
     unit : component
-    i, o : list of int
+    inputs, outputs : dict of stream to list of int
         Payloads.
-    came, left : list of int
-        Cycles of their transfers when neither side stalls.
+    cycles : dict of stream to list of int
+        Of their transfers when no side stalls.
     """
 
     unit: object
-    i: list
-    o: list
-    came: list
-    left: list
+    inputs: dict
+    outputs: dict
+    cycles: dict
 
 
 def dot(kind, lanes, x, w, masked=False):
@@ -162,20 +171,23 @@ def grouped(count):
     return valid, first, last, group
 
 
-def matvec(lanes, units, x, w, *, masked=False, dsp=False):
-    """Groups of folds through several dot products."""
+def matvec(lanes, units, x, w, *, masked=False, dsp=False, channels=None):
+    """Groups of folds through several dot products; depthwise: each of the values of its own channel."""
     unit = MatVec(lanes=lanes, units=units, x_format=Format.parse(x), w_format=WeightFormat.parse(w),
-                  acc_shape=signed(20), masked=masked, dsp=dsp)
+                  acc_shape=signed(20), masked=masked, dsp=dsp, channels=channels)
     x, w = bench.dot_vectors(unit._dot, seed=1, count=120)
     w = np.stack([np.roll(w, row, axis=0) for row in range(units)], axis=1)
+    x = np.stack([np.roll(x, 3 * channel, axis=0) for channel in range(channels or 1)], axis=2)
+    own = x[:, :, np.arange(units) * (channels or 1) // units].swapaxes(1, 2)
     valid, first, last, group = grouped(len(x))
-    inputs = {"i_valid": valid, "i_first": first, "i_last": last, "i_x": x, "i_w": w.reshape(len(w), -1)}
+    inputs = {"i_valid": valid, "i_first": first, "i_last": last, "i_x": x.reshape(len(x), -1),
+              "i_w": w.reshape(len(w), -1)}
     mask = None
     if masked:
-        inputs["i_lanes"] = masks(x.shape)
+        inputs["i_lanes"] = masks(x.shape[:2])
         mask = inputs["i_lanes"][:, None]
     sums = np.zeros((group.max() + 1, units), np.int64)
-    np.add.at(sums, group[valid == 1], unit._dot.model(x[:, None], w, mask)[valid == 1])
+    np.add.at(sums, group[valid == 1], unit._dot.model(own, w, mask)[valid == 1])
     done = valid & last
     return Vectors(unit, inputs, {"o_valid": done, "o_acc": sums[group]}, unit.delay, {"o_acc": done == 1})
 
@@ -230,7 +242,13 @@ def serialize(shape, units, width, beats):
 def scheduled(unit, i, o, frames=1):
     """Beats, at the cycles of the unit's schedule."""
     came, left = run(in_a_row([unit.schedule]), len(i) // frames, len(o) // frames, frames)[:2]
-    return Beats(unit, i, o, list(came), list(left))
+    return Beats(unit, {"i": i}, {"o": o}, {"i": list(came), "o": list(left)})
+
+
+def ported(unit, inputs, outputs):
+    """Beats of several ports, at the cycles of the unit's schedule."""
+    counts = ({name: len(beats) for name, beats in side.items()} for side in (inputs, outputs))
+    return Beats(unit, inputs, outputs, transfers(unit, *counts))
 
 
 def adapter(kind, channels, width, ratio):
@@ -244,7 +262,8 @@ def fifo(depth):
     """Beats through a buffer: a cycle later, and one at a time where it holds one."""
     beats, step = test_adapter.pixels(8, 2, 20), 2 if depth == 1 else 1
     came = list(range(0, step * len(beats), step))
-    return Beats(ShiftFifo(bits=4, width=2, depth=depth), beats, beats, came, [cycle + 1 for cycle in came])
+    return Beats(ShiftFifo(bits=4, width=2, depth=depth), {"i": beats}, {"o": beats},
+                 {"i": came, "o": [cycle + 1 for cycle in came]})
 
 
 def topk(shape, count, width, k):
@@ -263,6 +282,77 @@ def stage(kind, number):
     x[0] = 15
     expected = test_stage.beats_of(model(x), out_width, unit._out_bits)
     return scheduled(unit, test_stage.beats_of(x, word, 4), expected, 3)
+
+
+def fork(ways):
+    """Beats to several."""
+    beats = test_branch.words(30)
+    return ported(Fork(bits=4, width=2, ways=ways), {"i": beats}, {f"o{way}": beats for way in range(ways)})
+
+
+def buffer(depth, latency, constants=()):
+    """Beats through a memory, behind those of a state's first frame."""
+    unit = Buffer(name="b", bits=4, width=2, depth=depth, latency=latency, initial=len(constants), words=constants)
+    beats = test_branch.words(30)
+    return ported(unit, {"i": beats}, {"o": [*constants, *beats]})
+
+
+def turns(counts):
+    """Beats of several in turn."""
+    inputs = {f"i{port}": test_branch.words(6 * count, seed=port) for port, count in enumerate(counts)}
+    waiting = {name: iter(beats) for name, beats in inputs.items()}
+    expected = [next(waiting[f"i{port}"]) for _ in range(6) for port, count in enumerate(counts) for _ in range(count)]
+    return ported(Turns(bits=4, width=2, beats=counts), inputs, {"o": expected})
+
+
+def select(kept, beats):
+    """Some beats of six frames."""
+    words = test_branch.words(6 * beats)
+    expected = [word for place, word in enumerate(words) if place % beats in kept]
+    return scheduled(Select(bits=4, width=2, kept=kept, beats=beats), words, expected, 6)
+
+
+def insert(own, beats):
+    """Six frames with constants in between."""
+    words = test_branch.words(6 * len(own))
+    waiting = iter(words)
+    expected = [next(waiting) if place in own else 9 for _ in range(6) for place in range(beats)]
+    return scheduled(Insert(bits=4, width=2, own=own, beats=beats, word=9), words, expected, 6)
+
+
+def join(layer, formats, width, channels, latency, credits):
+    """Two streams into one, of all corners and more."""
+    unit = test_join.join(layer, formats, width, channels, latency, credits)
+    codes = test_join.pairs(formats, channels, 14)
+    if isinstance(layer, Add):
+        golden = golden_join.add(*test_join.contributions(layer, formats, *codes), layer)
+    else:
+        golden = golden_join.product(*codes, layer)
+    inputs = {f"i{k}": test_join.beats_of(codes[k], width, formats[k].bits) for k in range(2)}
+    return ported(unit, inputs, {"o": test_join.beats_of(golden, width, 8)})
+
+
+def table(in_format, out_format, lanes, latency):
+    """Every code in every lane."""
+    source, target = Format.parse(in_format), Format.parse(out_format)
+    rng = np.random.default_rng(5)
+    layer = Table("t", "x", "y", rng.integers(target.code_low, target.code_high + 1, 1 << source.bits))
+    unit = TableLookup(name="t", layer=layer, in_format=source, out_format=target, lanes=lanes, latency=latency)
+    x = np.stack([np.roll(np.arange(source.code_low, source.code_high + 1), lane) for lane in range(lanes)], axis=1)
+    valid = rng.integers(0, 2, len(x))
+    outputs = {"o_valid": valid, "o": layer.codes[x - source.code_low]}
+    return Vectors(unit, {"i_valid": valid, "i_acc": x}, outputs, unit.delay, {"o": valid == 1})
+
+
+def shares(count, kind, number, latency):
+    """Softmax of a few vectors."""
+    form, layer = Format.parse(f"{kind}:8"), test_softmax.LAYERS[number]
+    ends = form.code_low, form.code_high
+    unit = Softmax(name="s", count=count, multiplier=layer[0], left=layer[1], least=layer[2], low=ends[0], high=ends[1],
+                   in_format=form, out_format=form, latency=latency)
+    x = test_softmax.vectors(count, *ends)
+    expected = softmax(x, exponentials(*layer), *ends)
+    return scheduled(unit, (x & 255).ravel().tolist(), (expected & 255).ravel().tolist(), len(x))
 
 
 FACTORS = np.outer([6, 3, 6], [2, 1])
@@ -290,6 +380,8 @@ CASES = {
     "product on dsp": partial(product, signed(33), signed(17), True),
     "matvec": partial(matvec, 4, 3, "uint:4", "int:4"),
     "matvec masked": partial(matvec, 5, 2, "bipolar", "binary", masked=True),
+    "matvec depthwise": partial(matvec, 3, 4, "uint:4", "int:4", channels=2),
+    "matvec depthwise masked": partial(matvec, 3, 3, "bipolar", "binary", masked=True, channels=3),
     "serialize": partial(serialize, signed(7), 4, 2, 5),
     "serialize offcut": partial(serialize, unsigned(5), 5, 2, 3),
     "pool max": partial(pool, "max", 3, 2, "int:4"),
@@ -303,5 +395,16 @@ CASES = {
     "fifo of one": partial(fifo, 1),
     "top 1": partial(topk, signed(5), 10, 4, 1),
     "top 3": partial(topk, unsigned(3), 10, 1, 3),
+    "fork": partial(fork, 3),
+    "buffer": partial(buffer, 9, 1),
+    "buffer slow and shallow": partial(buffer, 2, 2),
+    "buffer with a first frame": partial(buffer, 6, 2, (1, 2, 3, 4, 5)),
+    "turns": partial(turns, (1, 4, 2)),
+    "select": partial(select, (0, 3, 4), 6),
+    "insert": partial(insert, (0, 3, 4), 6),
+    "sum": partial(join, test_join.sum_layer(1), (test_join.INT5, test_join.INT8), 2, 3, 2, 40),
+    "product of streams": partial(join, test_join.product_layer(), (test_join.INT8, test_join.UINT4), 1, 1, 1, 3),
+    "table": partial(table, "int:4", "uint:5", 3, 2),
+    "softmax": partial(shares, 5, "int", 0, 2),
 }
-QUICK = "thresholds falling", "gather"  # of each bench one: a memory and its image, and streams
+QUICK = "thresholds falling", "gather", "turns"  # of each bench one: a memory and its image, streams, several of them
