@@ -259,10 +259,12 @@ def _pools(network, group, name, layers, width, family, latency, patchable):
     found = []
     for out_width in _out_widths(width, where.cost, group):
         requantise = _requantise(network, group, out_width, 1, family, latency, patchable)
-        luts = costs.window_luts(where, bits, width) + width * bits * 2.5 * where.kernel[0] + requantise[0]
+        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, family)
+        luts += width * bits * 2.5 * where.kernel[0] + requantise[0]
         ebr = costs.line_blocks(where, bits, width, family, latency) + requantise[1]
         stage = StagePlan(
-            name, "pool", layers, width, width, out_width, parameters_place=_place(network, group, out_width)
+            name, "pool", layers, width, width, out_width, parameters_place=_place(network, group, out_width),
+            rows_place=costs.rows_place(where, family),
         )
         found.append(Option(stage, Cost(cycles, int(luts), ebr, requantise[2])))
     return found
@@ -296,7 +298,7 @@ def _dsp(group, family):
 def _dots(network, group, name, layers, width, units, dsp, family, latency, patchable):
     """Ways to build a stage of dot products with so many lanes and units: one an output width."""
     where = geometry(group, width, units)
-    products = where.kernel[0] * width * units
+    products = where.kernel[0] * (1 if group.depthwise else width) * units
     if products > MOST_PRODUCTS:
         return []
     weights = group.main.weights
@@ -308,7 +310,8 @@ def _dots(network, group, name, layers, width, units, dsp, family, latency, patc
     ebr = costs.line_blocks(where, bits, width, family, latency)
     ebr += 0 if in_logic else costs.rom_blocks(word, depth, family, latency)
     acc_bits = accumulator_shape(network, group).width
-    luts = costs.window_luts(where, bits, width) + units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
+    luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, family)
+    luts += units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
     luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format, family))
     blocks = costs.dsp_blocks(products, family) if dsp else 0
     found = []
@@ -316,7 +319,7 @@ def _dots(network, group, name, layers, width, units, dsp, family, latency, patc
         requantise = _requantise(network, group, out_width, units, family, latency, patchable, dsp)
         stage = StagePlan(
             name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
-            parameters_place=_place(network, group, out_width),
+            parameters_place=_place(network, group, out_width), rows_place=costs.rows_place(where, family),
         )
         cost = Cost(cycles, int(luts + requantise[0]), ebr + requantise[1], blocks + requantise[2])
         found.append(Option(stage, cost))
@@ -392,23 +395,51 @@ def _pareto(options):
 
 
 def _choose(groups, options, pace, have):
-    """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together."""
-    barred = set()
+    """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together.
+
+    Where the DSPs do not suffice, the stages that take most do without; where that does not fit either, what is short
+    becomes dearer until all fits.
+    """
+    search, barred = _path if is_chain(groups) else _settle, set()
     while True:
-        search = _path if is_chain(groups) else _settle
-        chosen = search(groups, options, pace, have, barred)
+        chosen = search(groups, options, pace, have, barred, PRICES)
         if chosen is None:
-            return None
+            break
         total = _total(chosen)
-        if total.lut4 <= have.lut4 and total.ebr <= have.ebr and total.dsp <= have.dsp:
+        if _most_taken(total, have) <= 1:
             return chosen
         if total.dsp <= have.dsp:
-            return None
+            break
         users = [index for index, option in enumerate(chosen) if option.cost.dsp]
         barred.add(max(users, key=lambda index: chosen[index].cost.dsp))
+    prices = dict(PRICES)
+    for _ in range(ROUNDS):
+        chosen = search(groups, options, pace, have, (), prices)
+        if chosen is None:
+            return None
+        shares = _shares(_total(chosen), have)
+        if max(shares.values()) <= 1:
+            return chosen
+        for what, share in shares.items():
+            if share > 1:
+                prices[what] *= 1.2 * share
+    return None
 
 
-def _path(groups, options, pace, have, barred):
+PRICES = {"lut4": 1.0, "ebr": 0.7, "dsp": 0.2}  # of all that a chip has; DSPs are there to be used
+ROUNDS = 20
+
+
+def _shares(total, have):
+    """How much of what there is would be taken, by resource."""
+    return {what: getattr(total, what) / max(getattr(have, what), 1e-9) for what in PRICES}
+
+
+def _most_taken(total, have):
+    return max(_shares(total, have).values())
+
+
+def _path(groups, options, pace, have, barred, prices):
     """The choice of least weight whose neighbours' widths get along: the shortest way through the stages."""
     ways = {}  # output width -> (weight, options so far)
     for index, (group, stage) in enumerate(zip(groups, options, strict=True)):
@@ -416,7 +447,7 @@ def _path(groups, options, pace, have, barred):
         for option in stage:
             if option.cost.cycles > pace or (index in barred and option.cost.dsp):
                 continue
-            key, weight = (option.stage.width, option.stage.out_width), _weight(option.cost, have)
+            key, weight = (option.stage.width, option.stage.out_width), _weight(option.cost, have, prices)
             if key not in cheapest or weight < cheapest[key][0]:
                 cheapest[key] = weight, option
         after = {}
@@ -435,7 +466,7 @@ def _path(groups, options, pace, have, barred):
     return min(ways.values(), key=lambda way: way[0])[1] if ways else None
 
 
-def _settle(groups, options, pace, have, barred):
+def _settle(groups, options, pace, have, barred, prices):
     """A choice whose neighbours' widths get along, where streams part and meet: each stage in turn takes the option of
     least weight beside those that its neighbours have, until none changes."""
     able = [
@@ -449,7 +480,7 @@ def _settle(groups, options, pace, have, barred):
         for port, source in enumerate(group.sources):
             if source is not None:
                 readers[source].append((index, port))
-    chosen = [min(stage, key=lambda option: _weight(option.cost, have)) for stage in able]
+    chosen = [min(stage, key=lambda option: _weight(option.cost, have, prices)) for stage in able]
 
     def clashes(index, option):
         group, count = groups[index], 0
@@ -465,7 +496,7 @@ def _settle(groups, options, pace, have, barred):
     for _ in range(SWEEPS):
         before = list(chosen)
         for index, stage in enumerate(able):
-            chosen[index] = min(stage, key=lambda option: (clashes(index, option), _weight(option.cost, have)))
+            chosen[index] = min(stage, key=lambda option: (clashes(index, option), _weight(option.cost, have, prices)))
         if chosen == before:
             break
     return None if any(clashes(index, option) for index, option in enumerate(chosen)) else chosen
@@ -482,9 +513,11 @@ def _passes(group, before, given, width, pace, port=0):
     return height * across * -(-channels // gcd(given, width)) <= pace
 
 
-def _weight(cost, have):
-    """How much of a chip a cost is; DSPs are there to be used."""
-    return cost.lut4 / max(1, have.lut4) + 0.7 * cost.ebr / max(1, have.ebr) + 0.2 * cost.dsp / max(1, have.dsp or 1e-9)
+def _weight(cost, have, prices=None):
+    """How much of a chip a cost is."""
+    prices = prices or PRICES
+    return (prices["lut4"] * cost.lut4 / max(1, have.lut4) + prices["ebr"] * cost.ebr / max(1, have.ebr)
+            + prices["dsp"] * cost.dsp / max(1, have.dsp or 1e-9))
 
 
 def _total(chosen):

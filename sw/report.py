@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lutloom.errors import BuildError
 from lutloom.folder import check_build
+from lutloom.plan import window_of
 from lutloom.terminal import table
 
 RESOURCES = {"lut4": "LUT4", "ff": "flip-flops", "carry": "carry", "ebr": "EBR", "spram": "SPRAM", "dsp": "DSP"}
@@ -103,12 +104,12 @@ def layers_of(groups, plan, schedules):
     rows = []
     for group, stage in zip(groups, plan.stages, strict=True):
         weights = getattr(group.main, "weights", None)
-        rows_of_kernel = weights.codes.shape[1] if weights is not None and weights.codes.ndim == 4 else 1
+        rows_of_kernel = window_of(group)["kernel"][0] if weights is not None and weights.codes.ndim == 4 else 1
         rows.append({
             "name": group.main.name,
             "op": type(group.main).__name__.lower(),
             "format": str(weights.format) if weights is not None else str(group.output.format),
-            "lanes": stage.width * rows_of_kernel if stage.kind == "dot" else stage.width,
+            "lanes": rows_of_kernel * (1 if group.depthwise else stage.width) if stage.kind == "dot" else stage.width,
             "units": stage.units,
             "interval_cycles": schedules[stage.name].busy or None,
             "memory": stage.weights_place if weights is not None else None,
