@@ -214,6 +214,12 @@ def image_of(tensor):
     return shape if len(shape) == 3 else (1, 1, shape[0])
 
 
+def beats_of(tensor, width):
+    """Beats of a frame of a tensor that streams ``width`` values a beat."""
+    height, across, channels = image_of(tensor)
+    return height * across * -(-channels // width)
+
+
 VIEWS = Flatten | Reshape
 REQUANTISERS = Thresholds | Multiply | Offset
 
