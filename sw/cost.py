@@ -63,12 +63,14 @@ def rom_blocks(width, depth, family, latency):
     return blocks(MemorySpec("rom", "rom", width, depth, latency), family)
 
 
-ROWS_IN_LUTS = 64  # words of a bank that stand in an ECP5's LUTs rather than take a block each
+ROWS_IN_LUTS = 32  # words of a bank that stand in an ECP5's LUTs rather than take a block each
+MANY_BANKS = 4  # from here on blocks are what runs out
 
 
 def rows_place(geometry, family):
-    """Where a window's rows stand: short ones in LUTs, where the chip has such memories."""
-    return "lut" if family == "ecp5" and geometry.depth_rows * geometry.row_words <= ROWS_IN_LUTS else "ebr"
+    """Where a window's rows stand: many short ones in LUTs, where the chip has such memories."""
+    short = geometry.depth_rows * geometry.row_words <= ROWS_IN_LUTS and geometry.banks >= MANY_BANKS
+    return "lut" if family == "ecp5" and short else "ebr"
 
 
 def row_luts(geometry, bits, width, family):
