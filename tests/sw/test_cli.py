@@ -187,7 +187,15 @@ def test_unknown_kind_of_file(tmp_path, capsys):
 
 def test_a_network_instead_of_a_model(tmp_path, capsys):
     (tmp_path / "net.npz").write_bytes(b"")
-    assert "give the .onnx file that it was made of" in refused(capsys, "check", tmp_path / "net.npz")
+    assert "is not a network of lutloom; give an .onnx file or" in refused(capsys, "check", tmp_path / "net.npz")
+
+
+def test_an_option_that_is_none_prints_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["simulate", "d", "--data", "digits", "--stall", "0.1", "--frames", "3"])
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("usage: lutloom simulate") and "unrecognized arguments: --frames 3" in err
 
 
 def test_folder_instead_of_a_file(tmp_path, capsys):
@@ -209,6 +217,7 @@ def test_unsupported_operator_is_named_with_its_layer(tmp_path, capsys):
     path = dense_model(tmp_path / "odd.onnx", operators=["Sin"])
     status, out, err = run(capsys, "check", path)
     assert status == 1 and "Sin" in out + err and "odd_sin" in out + err and "Traceback" not in err
+    assert (out + err).count("is an operator that is not supported") == 1
     assert "odd_sin" in refused(capsys, "quantize", path, "-o", tmp_path / "net.npz", *QUANTISATION)
     assert not (tmp_path / "net.npz").exists()
 
@@ -402,6 +411,13 @@ def test_simulate_a_folder_with_a_flipped_rom_bit(built, tmp_path, capsys):
     image.write_text("\n".join(f"{int(word, 16) ^ 1:0{len(word)}x}" for word in words) + "\n")
     status, out, err = run(capsys, "simulate", tmp_path / "out", "--data", built / "data.npz", "--json")
     assert status == 1 and json.loads(out)["differ"] > 0 and "differ" in err
+
+
+def test_a_report_says_what_was_used_where_nothing_was_chosen(model, calibration, tmp_path, capsys):
+    _, out, _ = run(capsys, "verilog", model, "--board", "icebreaker", "-o", tmp_path / "out", "--top", "stream",
+                    "--calibrate", calibration, "--json")
+    report = json.loads(out)
+    assert (report["weights"], report["activations"]) == ("int:8", "8")
 
 
 @pytest.mark.xfail(strict=True, reason="predict reads one gap where gaps alternate, here 1 and 2: 1, not 1.5")
