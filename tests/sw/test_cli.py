@@ -420,7 +420,6 @@ def test_a_report_says_what_was_used_where_nothing_was_chosen(model, calibration
     assert (report["weights"], report["activations"]) == ("int:8", "8")
 
 
-@pytest.mark.xfail(strict=True, reason="predict reads one gap where gaps alternate, here 1 and 2: 1, not 1.5")
 def test_simulate_a_core_whose_gaps_alternate(tmp_path, capsys):
     np.savez(tmp_path / "data.npz", x=np.arange(60, dtype=np.uint8).reshape(10, 6) * 4)
     run(capsys, "verilog", dense_model(tmp_path / "small.onnx"), "--board", "icebreaker", "-o", tmp_path / "out",
