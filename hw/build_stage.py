@@ -28,17 +28,21 @@ def shape_of(format):
     return signed(format.bits) if format.signed else unsigned(format.bits)
 
 
-def adapters(name, bits, channels, width, wanted):
-    """Units between a stream of ``width`` values a beat and a consumer of ``wanted``, none if they are equal."""
-    units = []
+def adapters(name, bits, given_channels, channels, width, wanted):
+    """Units between a stream of ``width`` values a beat and a consumer of ``wanted``, none if they are equal.
+
+    Where the consumer sees the stream shaped anew, with other channels a pixel, it passes through beats so narrow that
+    pixels of both shapes are whole ones.
+    """
     common = gcd(width, wanted)
-    beats = -(-channels // common)
-    if width != common:
-        ratio = width // common
-        units.append((f"{name}_scatter", Scatter(bits=bits, width=common, ratio=ratio, pixel_beats=beats)))
-    if wanted != common:
-        ratio = wanted // common
-        units.append((f"{name}_gather", Gather(bits=bits, width=common, ratio=ratio, pixel_beats=beats)))
+    if given_channels != channels:
+        common = gcd(common, given_channels, channels)
+    units = []
+    for kind, pixel, wide in (("scatter", given_channels, width), ("gather", channels, wanted)):
+        if wide != common:
+            make = Scatter if kind == "scatter" else Gather
+            unit = make(bits=bits, width=common, ratio=wide // common, pixel_beats=-(-pixel // common))
+            units.append((f"{name}_{kind}", unit))
     return units
 
 

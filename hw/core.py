@@ -52,23 +52,24 @@ class Core(wiring.Component):
             for port, source in enumerate(group.sources):
                 readers.setdefault(source, []).append((index, port))
         readers.setdefault(last, []).append((None, 0))
+        reader, port = readers[None][0]
+        first = groups[reader].inputs[port]  # the input as it streams: as its first reader sees it
         self._source = self._tap(None, 0) if len(readers[None]) == 1 else self._link()
         if len(readers[None]) > 1:
-            bits = groups[readers[None][0][0]].inputs[readers[None][0][1]].format.bits
-            self._fork("input", None, self._source, bits, plan.input_width, len(readers[None]))
+            self._fork("input", None, self._source, first.format.bits, plan.input_width, len(readers[None]))
         for index, (group, stage) in enumerate(zip(groups, plan.stages, strict=True)):
             into = []
             for port, (source, tensor) in enumerate(zip(group.sources, group.inputs, strict=True)):
                 given = plan.input_width if source is None else plan.stages[source].out_width
+                whole = first if source is None else groups[source].results
                 link = self._tap(source, readers[source].index((index, port)))
-                into.append(self._adapted(plan, stage, port, tensor, given, link, several=len(group.inputs) > 1))
+                into.append(self._adapted(plan, stage, port, whole, tensor, given, link, len(group.inputs) > 1))
             out = self._link() if len(readers.get(index, ())) > 1 else self._tap(index, 0)
             self._units.append((stage.name, make_stage(network, plan, group, stage), tuple(into), (out,)))
             if len(readers.get(index, ())) > 1:
                 self._fork(stage.name, index, out, group.results.format.bits, stage.out_width, len(readers[index]))
         self._sink = self._taps[last, readers[last].index((None, 0))]
-        first = next(group for group in groups if None in group.sources)
-        self._input = port_of(first.inputs[first.sources.index(None)], plan.input_width)
+        self._input = port_of(first, plan.input_width)
         final = groups[last]
         self._output = port_of(final.results, plan.stages[last].out_width, final.output)
         super().__init__(
@@ -126,11 +127,14 @@ class Core(wiring.Component):
         taps = tuple(self._tap(source, way) for way in range(ways))
         self._units.append((f"{name}_fork", Fork(bits=bits, width=width, ways=ways), (link,), taps))
 
-    def _adapted(self, plan, stage, port, tensor, given, link, several):
-        """The link into a stage's port, behind width adapters and a buffer where there are such."""
+    def _adapted(self, plan, stage, port, whole, tensor, given, link, several):
+        """The link into a stage's port, behind width adapters and a buffer where there are such.
+
+        ``whole`` is the tensor as it streams, ``tensor`` the same as the stage sees it: shaped anew, perhaps.
+        """
         name = f"{stage.name}_{port}" if several else stage.name
         bits = tensor.format.bits
-        for unit_name, unit in adapters(name, bits, image_of(tensor)[2], given, stage.width):
+        for unit_name, unit in adapters(name, bits, image_of(whole)[2], image_of(tensor)[2], given, stage.width):
             after = self._link()
             self._units.append((unit_name, unit, (link,), (after,)))
             link = after

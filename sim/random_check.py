@@ -8,6 +8,7 @@ from lutloom.errors import LutloomError
 from lutloom.network import Multiply
 from lutloom.passes.verify import verify
 from lutloom.passes.widen import widen
+from lutloom.sim.random_branches import random_branches
 from lutloom.sim.random_network import random_inputs, random_network, random_plan
 from lutloom.simulate import simulate
 
@@ -39,7 +40,7 @@ class Check:
     problem: str
 
 
-def check(seed, folder, frames=6, stalls=0.4):
+def check(seed, folder, frames=6, stalls=0.4, branches=False):
     """Build and simulate the random network of a seed.
 
     Parameters
@@ -50,13 +51,15 @@ def check(seed, folder, frames=6, stalls=0.4):
         Where its build folder is made.
     frames : int
     stalls : float
+    branches : bool
+        A network of `random_branches` instead of a chain.
 
     Returns
     -------
     Check
     """
-    network = verify(random_network(seed))
-    patchable = seed % 4 == 0 and not any(isinstance(layer, Multiply) for layer in network.layers)
+    network = verify(random_branches(seed) if branches else random_network(seed))
+    patchable = not branches and seed % 4 == 0 and not any(isinstance(layer, Multiply) for layer in network.layers)
     if patchable:
         network = verify(widen(network))
     plan = random_plan(network, seed, FAMILIES[seed % 3], patchable)
@@ -68,8 +71,9 @@ def check(seed, folder, frames=6, stalls=0.4):
     layers = " ".join(type(layer).__name__ for layer in network.layers)
     predicted = prediction.interval_cycles, prediction.latency_cycles
     try:
-        steady = simulate(folder, x, count=frames)
-        stalled = simulate(folder, x, count=frames, stalls=stalls, seed=seed)
+        # One process: with state, frames are a stream.
+        steady = simulate(folder, x, count=frames, jobs=1)
+        stalled = simulate(folder, x, count=frames, jobs=1, stalls=stalls, seed=seed)
     except LutloomError as error:
         return Check(seed, layers, 0, 0, predicted, (0, 0), str(error))
     counted = steady.interval_cycles, steady.latency_cycles

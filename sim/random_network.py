@@ -23,7 +23,7 @@ from lutloom.network import (
     TopK,
     Weights,
 )
-from lutloom.plan import Plan, StagePlan, group_layers, identifier
+from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain
 from lutloom.planner import with_credits
 from lutloom.shapes import output_shape
 from lutloom.weights import WeightFormat
@@ -31,7 +31,7 @@ from lutloom.weights import WeightFormat
 PATTERNS = ("X0.0XX", "X0.X0XX", "XX.X", "X0.XX", "X0.XXX", "X0.00X")
 
 
-class _Builder:
+class Builder:
     """Layers added one by one; the random choices of one seed."""
 
     def __init__(self, seed):
@@ -82,8 +82,8 @@ class _Builder:
                      stride=stride, dilation=dilation, pads=pads, groups=groups)
         self.add(layer)
 
-    def dense(self):
-        outputs = self.chance.randint(1, 24)
+    def dense(self, outputs=None):
+        outputs = outputs or self.chance.randint(1, 24)
         self.add(Dense(**self.names("dense"), weights=self.weights((outputs, self.last.shape[0]))))
 
     def requantise(self, last=False):
@@ -157,7 +157,7 @@ def random_network(seed):
     -------
     Network
     """
-    b = _Builder(seed)
+    b = Builder(seed)
     chance = b.chance
     formats = [("uint", 8), ("uint", chance.randint(1, 6)), ("int", chance.randint(2, 8)), ("bipolar", 1)]
     format = Format(*chance.choice(formats))
@@ -204,47 +204,78 @@ def random_plan(network, seed, family="generic", patchable=False):
     """
     chance = random.Random(seed)
     groups = group_layers(network)
+    readers = {source: index for index, group in enumerate(groups) for source in group.sources}
     stages = []
     for index, group in enumerate(groups):
-        channels, outputs = group.image[2], group.channels_out
-        layers = tuple(layer.name for layer in group.layers)
-        name = f"{identifier(group.main.name)}"
-        convolution = isinstance(group.main, Conv)
-        share = channels // group.main.groups if convolution else channels
-        masked = convolution and group.input.format.kind == "bipolar" and any(group.main.pads)
-        widths = [w for w in range(1, channels + 1) if share % w == 0]
-        if group.kind in ("map", "pool") or (isinstance(group.main, Dense) and not masked):
-            widths += [w for w in range(1, min(channels, 9))]
-        width = chance.choice(widths)
-        flat = index + 1 < len(groups) and groups[index + 1].image[2] != outputs or (
-            any(isinstance(layer, Flatten) for layer in group.layers[1:]))
-        if group.kind == "topk":
-            stages.append(StagePlan(name, "topk", layers, 1, 1, 1))
-            continue
-        if group.kind == "map":
-            units = out = width = chance.choice([w for w in widths if not (flat and outputs % w)])
-        elif group.kind == "pool":
-            units = width
-            cost = group.main.kernel[1]
-            out = _out(chance, units, outputs, cost, flat, width < channels)
-            if out is None:
-                width = units = out = 1
-        else:
-            parts = group.main.groups if convolution else 1
-            per = outputs // parts
-            units = chance.choice([u for u in range(1, per + 1) if parts == 1 or per % u == 0])
-            kw = group.main.weights.codes.shape[2] if convolution else 1
-            cost = kw * -(-share // width)
-            out = _out(chance, units, outputs, cost, flat, parts * -(-per // units) > 1)
-            if out is None:
-                units = out = 1
-        stages.append(StagePlan(
-            name, group.kind, layers, width, units, out, dsp=chance.random() < 0.3,
-            weights_place=chance.choice(["ebr", "lut"]), parameters_place=chance.choice(["ebr", "lut"]),
-        ))
-    first = stages[0].width
-    input_width = chance.choice([w for w in range(1, groups[0].image[2] + 1) if gcd(w, first) in (w, first)])
+        flat = group.output is not group.results or (
+            index in readers and groups[readers[index]].image[2] != group.channels_out)
+        stages.append(_random_stage(chance, group, flat))
+    first, channels = stages[0].width, groups[0].image[2]
+    if is_chain(groups):
+        input_width = chance.choice([w for w in range(1, channels + 1) if gcd(w, first) in (w, first)])
+    else:
+        input_width = chance.randint(1, image_of(network.tensors[network.input])[2])
     return with_credits(network, replace(Plan("dataflow", family, input_width, tuple(stages)), patchable=patchable))
+
+
+def _random_stage(chance, group, flat):
+    """A stage for a group; ``flat``: its beats are no wider than a pixel."""
+    channels, outputs = group.image[2], group.channels_out
+    layers = tuple(layer.name for layer in group.layers)
+    name = f"{identifier(group.main.name)}"
+    if group.kind not in ("dot", "pool", "map", "topk"):
+        width = chance.choice(_stream_widths(group))
+        return StagePlan(name, group.kind, layers, width, 1, width, dsp=chance.random() < 0.3)
+    convolution = isinstance(group.main, Conv)
+    share = channels // group.main.groups if convolution else channels
+    masked = convolution and group.input.format.kind == "bipolar" and any(group.main.pads)
+    widths = [w for w in range(1, channels + 1) if (channels if group.depthwise else share) % w == 0]
+    if group.kind in ("map", "pool") or (isinstance(group.main, Dense) and not masked):
+        widths += [w for w in range(1, min(channels, 9))]
+    width = chance.choice(widths)
+    if group.kind == "topk":
+        return StagePlan(name, "topk", layers, 1, 1, 1)
+    if group.kind == "map":
+        units = out = width = chance.choice([w for w in widths if not (flat and outputs % w)])
+    elif group.kind == "pool":
+        units = width
+        cost = group.main.kernel[1]
+        out = _out(chance, units, outputs, cost, flat, width < channels)
+        if out is None:
+            width = units = out = 1
+    else:
+        parts = group.main.groups if convolution else 1
+        per = outputs // parts
+        units = chance.choice([u for u in range(1, per + 1) if parts == 1 or per % u == 0])
+        kw = group.main.weights.codes.shape[2] if convolution else 1
+        cost = kw * -(-share // width)
+        if group.depthwise:
+            units, cost = per * width, kw
+        out = _out(chance, units, outputs, cost, flat, parts * -(-per // units) > 1)
+        if out is None:
+            units = out = 1
+    return StagePlan(
+        name, group.kind, layers, width, units, out, dsp=chance.random() < 0.3,
+        weights_place=chance.choice(["ebr", "lut"]), parameters_place=chance.choice(["ebr", "lut"]),
+    )
+
+
+def _stream_widths(group):
+    """Widths that a stage which joins, parts or keeps streams can have."""
+    layer, widths = group.main, range(1, group.image[2] + 1)
+    if group.kind == "softmax":
+        return [1]
+    if group.kind == "concat" and layer.axis == len(group.results.shape) - 1:
+        counts = [image_of(tensor)[2] for tensor in group.inputs[:-1]]
+        return [w for w in widths if not any(count % w for count in counts)]
+    if group.kind == "slice":
+        begin, size, step = layer.begin[-1], layer.sizes[-1], layer.steps[-1]
+        ends = begin + size == group.image[2]
+        return [1] if step != 1 else [w for w in widths if begin % w == 0 and (ends or size % w == 0)]
+    if group.kind == "pad":
+        counts = layer.before[-1], layer.after[-1], group.image[2]
+        return [w for w in widths if not any(count % w for count in counts)]
+    return list(widths)
 
 
 def _out(chance, units, outputs, cost, flat, several):

@@ -57,8 +57,8 @@ def in_a_row(schedules, names=None):
     ]
 
 
-def run(units, beats_in, beats_out, frames):
-    """Transfers on every link, source always valid, sink always ready.
+def run(units, beats_in, beats_out, frames, pace=0):
+    """Transfers on every link, source always valid (or at a pace), sink always ready.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ def run(units, beats_in, beats_out, frames):
     beats_in, beats_out : int
         Beats a frame at the source and at the sink.
     frames : int
+    pace : int
+        Cycles over which the source spreads the beats of a frame.
 
     Returns
     -------
@@ -89,7 +91,9 @@ def run(units, beats_in, beats_out, frames):
         for link in (*unit.inputs, *unit.outputs):
             neighbours[link].update((*unit.inputs, *unit.outputs))
     limits = [None] * len(links)
-    limits[offers.index(None)] = beats_in * frames
+    source = offers.index(None)
+    limits[source] = beats_in * frames
+    offers[source] = lambda beat: beat * pace // beats_in
     sink = takes.index(None)
     limits[sink] = beats_out * frames
     _transfer(links, offers, takes, neighbours, limits)
@@ -116,7 +120,7 @@ def _transfer(links, offers, takes, neighbours, limits):
         before = len(times)
         while limit is None or len(times) < limit:
             beat = len(times)
-            offered = offer(beat) if offer else 0
+            offered = offer(beat)
             if offered is None:
                 break
             taken = take(beat) if take else 0

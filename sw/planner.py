@@ -1,5 +1,6 @@
 """Choosing the plan: widths, units and DSPs of every stage, so that the slowest is as fast as fits, or as is asked."""
 
+from contextlib import suppress
 from dataclasses import replace
 from math import gcd, prod
 
@@ -95,9 +96,11 @@ def with_credits(network, plan):
 
 
 def with_buffers(network, plan):
-    """The plan with a buffer at each input of a join but the one whose first beat comes last, as deep as it is used.
+    """The plan with a buffer at the inputs of joins where beats wait, as deep as it is used.
 
-    Found by the executor with buffers that never fill, where a frame is the most that one holds.
+    The interval is that of buffers that never fill. What they then hold with the source no faster than that is what
+    the ways differ by; with so much room the streams are as fast, for whoever finds room earlier is done no later. A
+    buffer whose beats only pass through is left out, unless it is missed.
 
     Raises
     ------
@@ -108,29 +111,45 @@ def with_buffers(network, plan):
     meeting = [index for index, group in enumerate(groups) if len(group.inputs) > 1]
     if not meeting:
         return plan
+    roomy = plan
     for index in meeting:
-        plan = plan.with_stage(index, buffers=tuple(beats_of(tensor, plan.stages[index].width) * 2 + 64
-                                                    for tensor in groups[index].inputs))
-    links, units = _run(network, plan)
-    for index in meeting:
-        stage = plan.stages[index]
-        (unit,) = (unit for unit in units if unit.name == stage.name)
-        first = [links[link][0] for link in unit.inputs]
-        latest = first.index(max(first))
-        depths = []
-        for port, link in enumerate(unit.inputs):
-            (buffer,) = (unit for unit in units if unit.outputs == (link,))
-            depths.append(0 if port == latest else most_held(links[buffer.inputs[0]], links[link]))
-        plan = plan.with_stage(index, buffers=tuple(depths))
-    _run(network, plan)
+        beats = [beats_of(tensor, plan.stages[index].width) for tensor in groups[index].inputs]
+        roomy = roomy.with_stage(index, buffers=tuple(ROOMY_FRAMES * count + ROOMY_BEATS for count in beats))
+    _, interval = run_plan(network, roomy)
+    held = _held(network, roomy, meeting, interval)
+    passing = plan.memory_latency + 3  # beats that a buffer holds of a stream of a beat a cycle that never waits
+    for least in passing, 0:
+        for index in meeting:
+            depths = tuple(depth if depth > least else 0 for depth in held[index])
+            plan = plan.with_stage(index, buffers=depths)
+        if least:
+            with suppress(FitError):
+                if run_plan(network, plan)[1] <= interval:
+                    return plan
+    run_plan(network, plan)
     return plan
 
 
-def _run(network, plan, frames=3):
-    """(links, units) of a few frames; FitError for a deadlock."""
+ROOMY_FRAMES, ROOMY_BEATS = 2, 64  # buffers of so many frames and beats do not fill
+
+
+def _held(network, plan, meeting, interval):
+    """Most beats in each buffer in front of some stages, by number of the stage, with a frame an interval."""
+    core, _ = run_plan(network, plan)
+    links = run(core.units, core.input["beats"], core.output["beats"], 4, interval)
+    named = {unit.name: unit for unit in core.units}
+    before = {unit.outputs[0]: unit for unit in core.units if len(unit.outputs) == 1}
+    return {
+        index: [most_held(links[before[link].inputs[0]], links[link]) for link in named[plan.stages[index].name].inputs]
+        for index in meeting
+    }
+
+
+def run_plan(network, plan):
+    """(core, interval) of a plan; FitError for a deadlock."""
     core = Core(network, plan)
     try:
-        return run(core.units, core.input["beats"], core.output["beats"], frames), core.units
+        return core, core.predict().interval_cycles
     except Deadlock as deadlock:
         raise FitError(f"the plan's streams cannot go on: {deadlock}; take --fps, for another plan") from None
 
@@ -262,9 +281,10 @@ SWEEPS = 12
 def _passes(group, before, given, width, pace, port=0):
     """Whether a stream of ``given`` values a beat becomes one of ``width`` within the pace."""
     height, across, channels = image_of(group.inputs[port])
-    if channels != before.channels_out and (before.channels_out % given or channels % given):
-        return False  # shaped anew: pixels must be whole beats on both sides
-    return height * across * -(-channels // gcd(given, width)) <= pace
+    common = gcd(given, width)
+    if channels != before.channels_out:
+        common = gcd(common, before.channels_out, channels)  # shaped anew: as lutloom.hw.build_stage.adapters do it
+    return height * across * -(-channels // common) <= pace
 
 
 def _weight(cost, have, prices=None):
