@@ -118,7 +118,7 @@ def codes_of(path, x, optimised=True, precise=True):
 
 
 def all_codes(path, x, precise=True):
-    """Every tensor of codes that a model computes, with optimisations off: a mapping of name to array."""
+    """Every tensor of codes that a model computes: a mapping of name to array. Optimised only where ``precise``."""
     model = onnx.load(path)
     typed = onnx.shape_inference.infer_shapes(model)
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -130,6 +130,6 @@ def all_codes(path, x, precise=True):
     del model.graph.output[:]
     for name in names:
         model.graph.output.append(helper.make_empty_tensor_value_info(name))
-    running = session(model.SerializeToString(), False, precise)
+    running = session(model.SerializeToString(), precise, precise)
     parts = [running.run(None, {running.get_inputs()[0].name: x[i:i + 50]}) for i in range(0, len(x), 50)]
     return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*parts, strict=True), strict=True)}

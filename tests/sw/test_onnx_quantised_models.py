@@ -1,6 +1,7 @@
 """Trained models as onnxruntime's own quantiser writes them: every byte of the output, and of every tensor of codes."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,10 @@ def quantised(model, style, kinds, folder):
             return next(self._batches, None)
 
     activations, weights, per_channel, reduced = kinds
-    path = folder / f"{model}.onnx"
+    path = folder / f"{model}_{style}.onnx"
+    source = shutil.copy(DATA / "models" / f"{model}.onnx", folder)  # the quantiser writes beside it
     quantization.quantize_static(
-        DATA / "models" / f"{model}.onnx", path, Reader(), quant_format=quantization.QuantFormat[style],
+        source, path, Reader(), quant_format=quantization.QuantFormat[style],
         activation_type=TYPES[activations], weight_type=TYPES[weights], per_channel=per_channel, reduce_range=reduced)
     return path
 
@@ -58,7 +60,7 @@ def differences(path, x, kinds, style):
         return frames, 0, 0
     few = x[:20]
     traced, differ, seen = network.trace(network.encode(few)), 0, 0
-    for name, expected in all_codes(path, few, precise=False).items():
+    for name, expected in all_codes(path, few, precise).items():
         known = traced.get(f"{name}:quant", traced.get(name))
         if known is not None and known.size == expected.size:
             known = known.transpose(0, 3, 1, 2) if known.ndim == expected.ndim == 4 else known
