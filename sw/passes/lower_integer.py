@@ -185,7 +185,7 @@ class IntegerLowering:
         _, output, made = self.made(node)
         self.add(self.rules.average(self.free(f"{node.name}.quant"), self.tensors[acc], output, given, made, zero,
                                     whole, params["low"], params["high"]), made)
-        if not self.rules.is_exact_average(given, made, zero, whole, kernel):
+        if not self.rules.is_exact_average(given, made, divisor):
             self._note("within one step", node.name)
 
     def _note(self, what, name):

@@ -93,19 +93,27 @@ def pool_padding(name, given, made, inside, divisor, kernel):
                      f"{given.zero_point}, which is not supported; use count_include_pad = 0")
 
 
-def is_exact_average(given, made, zero, divisor, kernel):
-    """Whether onnxruntime's sums in float32 give the codes of the exact ones, whatever the window holds.
+def is_exact_average(given, made, divisors):
+    """Whether onnxruntime's sums in float32 give the codes of the exact ones, whatever the windows hold.
 
-    They do where no sum's average lies nearer to half a code than float32 can err.
+    They do where no sum's average lies nearer to half a code than float32 can err: every product of a code and the
+    scale, every addition and both divisions by at most 2**-24 of what they give.
+
+    Parameters
+    ----------
+    divisors : integer array
+        By which sums of so many codes are divided.
     """
-    factor = float(given.scale) / divisor / float(made.scale)
-    reach = max(given.format.code_high - given.zero_point, given.zero_point - given.format.code_low)
-    taps = kernel[0] * kernel[1]
-    error = (taps + 4) * 2.0**-23 * reach * taps * max(1, divisor // taps) * factor
+    ratio = float(given.scale) / float(made.scale)
+    low, high = (code - given.zero_point for code in (given.format.code_low, given.format.code_high))
     halves = np.arange(made.format.code_low, made.format.code_high) + 0.5 - made.zero_point
-    halves = halves[np.abs(halves) <= reach * float(given.scale) / float(made.scale) + 1]
-    sums = halves / factor
-    return bool((np.abs(sums - np.rint(sums)) * factor > error).all())
+    halves = halves[(halves >= low * ratio - 1) & (halves <= high * ratio + 1)]
+    for divisor in np.unique(divisors):
+        sums = halves * (int(divisor) / ratio)
+        error = (int(divisor) + 4) * 2.0**-24 * max(-low, high) * ratio
+        if (np.abs(sums - np.rint(sums)) * (ratio / int(divisor)) <= error).any():
+            return False
+    return True
 
 
 def table(name, source, output, function, params, given, made):
