@@ -102,6 +102,7 @@ def build(
     patchable : bool
         Other weights of the same network and formats need no place and route.
     selftest : bool
+        A network with state has none: the same frame again gives another result.
     progress : function of (step, done, total), optional
     quantisation
         As ``lutloom.quantize`` takes.
@@ -119,6 +120,7 @@ def build(
     with building(output) as folder:
         work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain, data)
         accuracy = _accuracy(work, model, data, tell)  # before place and route: data that do not fit are said at once
+        selftest = selftest and not work.network.has_state
         clock, made = _implement(work, clock_mhz, seed, toolchain, selftest, tell)
         _check_rate(work, clock, fps)
         report = _report(work, model, clock, accuracy, made, output)
@@ -156,6 +158,7 @@ def verilog(
         clock = _clock(work, clock_mhz)
         if top == "shell":
             with work.timed("shell"):
+                selftest = selftest and not work.network.has_state
                 shell, text, specs, images = _shell(work, clock, selftest, toolchain)
                 clock = float(shell.clock_mhz)
                 _check_rate(work, clock, fps)

@@ -336,7 +336,8 @@ def _refuse(groups, options, pace, have, chip, fps):
     way = "ask for less with --fps, " if fps else ""
     raise FitError(
         f"the network needs about {need.lut4:,} LUT4, {need.ebr} EBR and {need.dsp} DSP, but {chip.device} has "
-        f"{have.lut4:,}, {have.ebr} and {have.dsp} to use; layer {worst[0].main.name!r} costs most "
+        f"{have.lut4:,}, {have.ebr} and {have.dsp} to use (the rest is kept for the shell and for place and route); "
+        f"layer {worst[0].main.name!r} costs most "
         f"({worst[1].cost.lut4:,} LUT4, {worst[1].cost.ebr} EBR); {way}store fewer bits a weight (--weights bitmask:2) "
         "or take a larger board (lutloom boards)"
     )
