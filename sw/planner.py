@@ -115,17 +115,19 @@ def with_buffers(network, plan):
     for index in meeting:
         beats = [beats_of(tensor, plan.stages[index].width) for tensor in groups[index].inputs]
         roomy = roomy.with_stage(index, buffers=tuple(ROOMY_FRAMES * count + ROOMY_BEATS for count in beats))
-    _, interval = run_plan(network, roomy)
-    held = _held(network, roomy, meeting, interval)
+    core, interval = run_plan(network, roomy)
+    held = _held(core, {index: plan.stages[index].name for index in meeting}, interval)
     passing = plan.memory_latency + 3  # beats that a buffer holds of a stream of a beat a cycle that never waits
-    for least in passing, 0:
+    for least, behind_states in ((passing, False), (passing, True), (0, True)):
         for index in meeting:
-            depths = tuple(depth if depth > least else 0 for depth in held[index])
-            plan = plan.with_stage(index, buffers=depths)
-        if least:
-            with suppress(FitError):
-                if run_plan(network, plan)[1] <= interval:
-                    return plan
+            states = [source is not None and groups[source].kind == "state" for source in groups[index].sources]
+            plan = plan.with_stage(index, buffers=tuple(
+                depth if depth > least and (behind_states or not state) else 0
+                for depth, state in zip(held[index], states, strict=True)
+            ))
+        with suppress(FitError):
+            if run_plan(network, plan)[1] <= interval:
+                return plan
     run_plan(network, plan)
     return plan
 
@@ -133,25 +135,39 @@ def with_buffers(network, plan):
 ROOMY_FRAMES, ROOMY_BEATS = 2, 64  # buffers of so many frames and beats do not fill
 
 
-def _held(network, plan, meeting, interval):
-    """Most beats in each buffer in front of some stages, by number of the stage, with a frame an interval."""
-    core, _ = run_plan(network, plan)
-    links = run(core.units, core.input["beats"], core.output["beats"], 4, interval)
-    named = {unit.name: unit for unit in core.units}
-    before = {unit.outputs[0]: unit for unit in core.units if len(unit.outputs) == 1}
-    return {
-        index: [most_held(links[before[link].inputs[0]], links[link]) for link in named[plan.stages[index].name].inputs]
-        for index in meeting
-    }
+def _held(core, names, interval):
+    """Most beats in each buffer in front of some units, with a frame an interval.
+
+    Parameters
+    ----------
+    core : Core
+        With a buffer at each of their inputs.
+    names : dict of key to str
+
+    Returns
+    -------
+    dict of key to list of int
+    """
+    links = run(core.units, core.input["beats"], core.output["beats"], FRAMES, interval)
+    inputs = {unit.name: unit.inputs for unit in core.units}
+    source = {unit.outputs: unit.inputs[0] for unit in core.units}
+    return {key: [most_held(links[source[link,]], links[link]) for link in inputs[name]] for key, name in names.items()}
 
 
 def run_plan(network, plan):
-    """(core, interval) of a plan; FitError for a deadlock."""
+    """(core, cycles between its frames after the first few) of a plan; FitError for a deadlock."""
     core = Core(network, plan)
+    beats = core.output["beats"]
     try:
-        return core, core.predict().interval_cycles
+        links = run(core.units, core.input["beats"], beats, FRAMES)
     except Deadlock as deadlock:
         raise FitError(f"the plan's streams cannot go on: {deadlock}; take --fps, for another plan") from None
+    (sink,) = {link for unit in core.units for link in unit.outputs} - {
+        link for unit in core.units for link in unit.inputs}
+    return core, links[sink][-1] - links[sink][-1 - beats]
+
+
+FRAMES = 3  # after which the streams of a plan have found their pace, near enough to compare plans
 
 
 def _names(groups):

@@ -4,6 +4,8 @@ import random
 
 from amaranth.sim import Simulator
 
+from lutloom.executor import Unit, run
+
 
 def drive(unit, beats, expect, *, in_rate=1.0, out_rate=1.0, seed=0, limit=200_000):
     """Send beats, collect beats.
@@ -110,3 +112,38 @@ def drive_ports(unit, beats, expect, *, in_rates=None, out_rates=None, seed=0, l
     simulator.add_testbench(bench)
     simulator.run()
     return outputs, cycles
+
+
+class _Source:
+    """Several streams of the executor that never wait."""
+
+    ports = True
+
+    def start(self):
+        return self
+
+    def offer(self, beat, port, arrived, left):
+        return left[port][-1] + 1 if left[port] else 0
+
+    def accept(self, beat, port, arrived, left):
+        return beat
+
+
+def transfers(unit, inputs, outputs):
+    """Cycles of the transfers of a unit by itself, by its schedule, when no side stalls.
+
+    Parameters
+    ----------
+    unit : component
+    inputs, outputs : dict of str to int
+        Beats of each stream, in the order of the unit's ports.
+
+    Returns
+    -------
+    dict of str to list of int
+    """
+    into = tuple(range(1, 1 + len(inputs)))
+    out = tuple(range(1 + len(inputs), 1 + len(inputs) + len(outputs)))
+    units = [Unit("source", _Source(), (0,), into), Unit("unit", unit.schedule, into, out)]
+    found = run(units, max(inputs.values()), max(outputs.values()), 1)[1:]
+    return {name: link[:count] for (name, count), link in zip((inputs | outputs).items(), found, strict=True)}

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from stream_bench import drive, drive_ports
+from stream_bench import drive, drive_ports, transfers
 
 from lutloom.executor import in_a_row, run
 from lutloom.hw.branch import Buffer, Fork, Insert, Select, Turns
@@ -36,6 +36,7 @@ def test_fork(rates):
     if rates == (1.0, {}):
         assert cycles["i"] == list(range(40))
         assert all(cycles[name] == list(range(1, 41)) for name in names)
+        assert cycles == transfers(unit, {"i": 40}, dict.fromkeys(names, 40))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 9, 40])
@@ -70,6 +71,7 @@ def test_turns(counts, slow):
     assert outputs["o"] == expected
     if slow is None:
         assert cycles["o"] == list(range(1, len(expected) + 1))
+        assert cycles == transfers(unit, {name: len(sent) for name, sent in beats.items()}, {"o": len(expected)})
 
 
 @pytest.mark.parametrize("kept,beats", [((0,), 1), ((1, 2), 5), ((0, 3, 4), 6)])

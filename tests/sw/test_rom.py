@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from lutloom.hw.geometry import Geometry
-from lutloom.rom import pack, unpack, weight_words, weights_of_words
+from lutloom.manifest import words_to_weights
+from lutloom.rom import (
+    codes_of_depthwise_words,
+    depthwise_words,
+    pack,
+    unpack,
+    weight_words,
+    weights_of_words,
+)
 
 CASES = [
     # shape, groups, width, units
@@ -42,3 +50,25 @@ def test_the_order_is_that_of_the_window():
     laid = weight_words(codes, geometry, 1, 1, 0)
     # output 0: kernel column 0, word 0: both kernel rows side by side
     assert laid.tolist()[:4] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
+
+@pytest.mark.parametrize("shape,units", [((1, 1, 1, 1), 1), ((6, 3, 2, 1), 2), ((6, 2, 3, 1), 6), ((12, 3, 3, 1), 4)])
+def test_depthwise_there_and_back(shape, units):
+    codes = np.random.default_rng(1).integers(0, 16, shape).astype(np.uint16)
+    laid = depthwise_words(codes, units)
+    assert laid.shape == (shape[0] // units * shape[2], units * shape[1])
+    assert (codes_of_depthwise_words(laid, units, shape) == codes).all()
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_weights_are_read_by_the_manifest(multiplier):
+    codes = np.random.default_rng(1).integers(0, 16, (4 * multiplier, 3, 2, 1)).astype(np.uint16)
+    record = {"shape": list(codes.shape), "groups": 4, "units": 2 * multiplier, "lanes": 2, "code_bits": 4}
+    assert (words_to_weights(record, pack(depthwise_words(codes, 2 * multiplier), 4)) == codes).all()
+
+
+def test_the_order_of_depthwise_words_is_that_of_the_window():
+    codes = np.arange(2 * 2 * 2).reshape(2, 2, 2, 1)  # n, ky, kx
+    # kernel column 0: of each output both kernel rows side by side
+    assert depthwise_words(codes, 2).tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert depthwise_words(codes, 1).tolist() == [[0, 2], [1, 3], [4, 6], [5, 7]]
