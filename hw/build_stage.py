@@ -19,6 +19,7 @@ from lutloom.hw.stage import MapStage, Stage
 from lutloom.hw.topk import TopK
 from lutloom.hw.window import Window
 from lutloom.network import Conv, Dense, MaxPool, Table
+from lutloom.plan import window_of
 from lutloom.rom import depthwise_words, pack, weight_words
 
 
@@ -55,25 +56,20 @@ def geometry(group, width, units):
         Values a word.
     units : int
     """
-    main = group.main
-    height, across, channels = group.image
+    main, channels = group.main, group.image[2]
     words = -(-channels // width)
     if isinstance(main, Dense):
         return Geometry(1, 1, words, reps=-(-main.weights.codes.shape[0] // units))
-    if isinstance(main, Conv):
-        outputs, kh, kw, _ = main.weights.codes.shape
-        if group.depthwise:
-            return Geometry(height, across, words, (kh, kw), main.stride, main.dilation, main.pads, blocks=words)
-        if main.groups > 1 and (channels // main.groups) % width:
-            raise ModelError(
-                f"layer {main.name!r} has {channels // main.groups} channels a group: its words must divide them, "
-                f"not be of {width}"
-            )
-        return Geometry(
-            height, across, words, (kh, kw), main.stride, main.dilation, main.pads,
-            blocks=main.groups, reps=-(-(outputs // main.groups) // units),
+    where = window_of(group)
+    if not isinstance(main, Conv) or group.depthwise:
+        return Geometry(words=words, blocks=words, **where)
+    if main.groups > 1 and (channels // main.groups) % width:
+        raise ModelError(
+            f"layer {main.name!r} has {channels // main.groups} channels a group: its words must divide them, "
+            f"not be of {width}"
         )
-    return Geometry(height, across, words, main.kernel, main.stride, (1, 1), main.pads, blocks=words)
+    outputs = main.weights.codes.shape[0] // main.groups
+    return Geometry(words=words, blocks=main.groups, reps=-(-outputs // units), **where)
 
 
 def accumulator_shape(network, group):
@@ -133,7 +129,7 @@ def make_stage(network, plan, group, stage):
     latency = plan.memory_latency
     window = Window(
         name=stage.name, geometry=where, bits=source.bits, lanes=stage.width, pad_code=pad_code, latency=latency,
-        lead=latency if latency == 1 else latency + 2,
+        lead=latency if latency == 1 else latency + 2, place=stage.rows_place,
     )
     weights = None
     center = None
@@ -157,7 +153,7 @@ def make_stage(network, plan, group, stage):
         acc_shape = shape_of(results.format)
         work = Pool(
             kind=kind, rows=where.kernel[0], units=stage.units, x_format=source, acc_shape=acc_shape,
-            factors=None if kind == "max" else group.main.factors,
+            factors=None if kind == "max" else group.main.factors.reshape(where.out_height, where.out_width),
         )
     requantise = make_requantise(
         group.requantise, name=requantise_name, acc_shape=acc_shape, lanes=stage.out_width, center=center,
@@ -182,6 +178,7 @@ def weight_rom(group, stage, where, latency, place):
     codes = weights.codes
     if isinstance(group.main, Dense):
         codes = codes[:, None, None, :]
+    codes = codes.reshape(len(codes), *where.kernel, -1)
     if group.depthwise:
         words = depthwise_words(codes, stage.units)
     else:

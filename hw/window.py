@@ -63,6 +63,8 @@ class Window(wiring.Component):
         What padded taps read; None if they need not have a value (``o_taps`` masks them out).
     latency : 1 or 2
         Of the memories.
+    place : "ebr" or "lut"
+        Of the memories.
     lead : int
         ``o_address`` comes so many cycles before ``o_valid``; the words wait in registers where it is long.
 
@@ -85,9 +87,9 @@ class Window(wiring.Component):
         The position, valid with o_valid.
     """
 
-    def __init__(self, *, name, geometry, bits, lanes, pad_code=None, latency=1, lead=1):
+    def __init__(self, *, name, geometry, bits, lanes, pad_code=None, latency=1, lead=1, place="ebr"):
         self._name, self._geometry, self._bits, self._lanes = name, geometry, bits, lanes
-        self._pad_code, self._latency = pad_code, latency
+        self._pad_code, self._latency, self._place = pad_code, latency, place
         g = geometry
         self._mux = g.banks > 1 or (pad_code is not None and any(g.pads))
         self._lead = lead
@@ -147,6 +149,7 @@ class Window(wiring.Component):
                 width=self._bits * self._lanes,
                 depth=g.depth_rows * g.row_words,
                 latency=self._latency,
+                place=self._place,
             )
             for bank in range(g.banks)
         ]

@@ -31,6 +31,7 @@ _CXX_FLAGS = ("-std=c++17", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-D
 # -O1 in 61 s and 40 thousand; -O2 takes twice as long again and is not faster. What runs once (slow) stays at -O0.
 _LEVELS = {"quick": "-O0", "full": "-O1"}
 QUICK_CYCLES = 300_000  # below so many a full compilation is not worth its time, whatever the size of the network
+_HEX = re.compile("[0-9a-fA-F]+")
 _UNIT_BYTES = 1_000_000  # of C++ text compiled at once, at most: bounds the compiler's memory on large networks
 _SMALL_BYTES = 150_000  # of C++ text, and a compiler of its own is worth it
 
@@ -289,11 +290,40 @@ def check_ports(folder, input_layout, output_layout):
                              f"{layout.tdata_bits}; build it again")
 
 
-def check_images(folder):
-    """Raises BuildError when a ROM image that the Verilog in rtl/ reads is not there."""
+def check_images(folder, memories=()):
+    """Raises BuildError when a ROM image that the Verilog in rtl/ reads is not there, or is not what its memory takes.
+
+    Parameters
+    ----------
+    folder : path of a build folder
+    memories : sequence of dict
+        ``memories`` of plan.json: name, width and depth of each. Of an image that is not among them only the digits are
+        checked.
+    """
+    known = {f"rom/{memory['name']}.hex": memory for memory in memories}
     for name in re.findall(r'"(rom/[^"]+)"', _verilog(folder)):
-        if not (Path(folder) / name).is_file():
+        path = Path(folder) / name
+        if not path.is_file():
             raise BuildError(f"{folder} holds no {name}, a ROM image that its Verilog reads; build it again")
+        _check_image(path, **{key: known.get(name, {}).get(key) for key in ("width", "depth")})
+
+
+def _check_image(path, width, depth):
+    """Raises BuildError at the first word that is none, or is wider than the memory; and for too few or many words.
+
+    Simulators read on over what is no word, each in its own way.
+    """
+    count = 0
+    for number, line in enumerate(path.read_text(errors="replace").split("\n"), 1):
+        for word in line.split():
+            if not _HEX.fullmatch(word):
+                raise BuildError(f"{path}, line {number}: {word[:40]!r} is no hexadecimal word; build it again")
+            if width is not None and int(word, 16) >> width:
+                raise BuildError(f"{path}, line {number}: {word[:40]!r} is wider than the memory's {width} bits; build "
+                                 "it again")
+            count += 1
+    if depth is not None and count != depth:
+        raise BuildError(f"{path} holds {count:,} words, but the memory has {depth:,}; build it again")
 
 
 def _verilog(folder):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-_LONGEST_PERIOD = 64  # frames after which a periodic regime is expected to repeat at the latest
+from lutloom.executor import periodic_interval
 
 
 @dataclass(frozen=True)
@@ -86,30 +86,6 @@ class BenchResult:
     def interval_cycles(self):
         """Spacing of last output beats in the periodic regime, or None; of meaning without stalls."""
         return periodic_interval(self.ends)
-
-
-def periodic_interval(ends):
-    """Cycles a frame in the regime into which the spacing of frames has settled.
-
-    The first frame ran alone and does not count. The spacings of the second half of what remains must repeat with a
-    period of at most 64 frames; where it is more than one frame, the result is the mean over a period.
-
-    Parameters
-    ----------
-    ends : array of int
-        Cycle of each frame's last output beat.
-
-    Returns
-    -------
-    int, float (a mean that is not whole) or None (too few frames, or no period)
-    """
-    spacings = np.diff(np.asarray(ends, np.int64)[1:])
-    tail = spacings[len(spacings) // 2:]
-    for period in range(1, min(_LONGEST_PERIOD, len(tail) // 2) + 1):
-        if np.array_equal(tail[period:], tail[:-period]):
-            mean = tail[:period].mean()
-            return int(mean) if mean == int(mean) else float(mean)
-    return None
 
 
 def parse_records(lines, cycles_path):

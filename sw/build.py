@@ -11,12 +11,14 @@ from lutloom.board import load_board
 from lutloom.emit import core_verilog, rarely_collected, write_rtl
 from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
+from lutloom.hw.selftest import LUT_DEPTH
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
 from lutloom.network import Multiply, Network
 from lutloom.passes.widen import biased, widen
 from lutloom.plan import FORMAT_VERSION, group_layers
 from lutloom.planner import estimate, plan_network
 from lutloom.quantize import is_network, quantize
+from lutloom.sample import sample
 from lutloom.sim.stream import StreamLayout
 from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
@@ -41,6 +43,8 @@ class Work:
         Its Verilog.
     target : Target
     prediction : Prediction
+    frames : array
+        Input codes: those of expected.npz, and at the end the self test's.
     seconds : dict of str to float
     """
 
@@ -52,6 +56,7 @@ class Work:
     text: str = ""
     target: object = None
     prediction: object = None
+    frames: np.ndarray = None
     seconds: dict = field(default_factory=dict)
 
     def timed(self, step):
@@ -97,6 +102,7 @@ def build(
     patchable : bool
         Other weights of the same network and formats need no place and route.
     selftest : bool
+        A network with state has none: the same frame again gives another result.
     progress : function of (step, done, total), optional
     quantisation
         As ``lutloom.quantize`` takes.
@@ -112,8 +118,9 @@ def build(
     check_free(output)
     _check_tools(board, toolchain)
     with building(output) as folder:
-        work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain)
+        work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain, data)
         accuracy = _accuracy(work, model, data, tell)  # before place and route: data that do not fit are said at once
+        selftest = selftest and not work.network.has_state
         clock, made = _implement(work, clock_mhz, seed, toolchain, selftest, tell)
         _check_rate(work, clock, fps)
         report = _report(work, model, clock, accuracy, made, output)
@@ -150,10 +157,12 @@ def verilog(
         work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain)
         clock = _clock(work, clock_mhz)
         if top == "shell":
-            shell, text, specs, images = _shell(work, clock, selftest, toolchain)
-            clock = float(shell.clock_mhz)
-            _check_rate(work, clock, fps)
-            _write_board(work, text, specs, images)
+            with work.timed("shell"):
+                selftest = selftest and not work.network.has_state
+                shell, text, specs, images = _shell(work, clock, selftest, toolchain)
+                clock = float(shell.clock_mhz)
+                _check_rate(work, clock, fps)
+                _write_board(work, text, specs, images)
         report = _report(work, model, clock, None, None, output)
         report["name"] = Path(output).name
         reports.write(folder, report)
@@ -175,7 +184,7 @@ def _check_tools(board, toolchain):
         tools.find(name, toolchain)
 
 
-def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain):
+def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain, data=None):
     """Everything up to Verilog and ROM images."""
     work = Work(folder, board)
     with work.timed("quantise"):
@@ -195,6 +204,7 @@ def _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, 
     tell("Verilog and ROM images")
     with work.timed("verilog"):
         work.core, work.text, work.target, work.prediction = write_rtl(work.network, work.plan, folder, toolchain)
+        work.frames = sample(work.network, FRAMES_KEPT + 1, calibrate=quantisation.get("calibrate"), data=data)
         _expected(work)
     return work
 
@@ -226,16 +236,9 @@ def _check_rate(work, clock, fps):
         )
 
 
-def _frames(network, count, seed=0):
-    """Random input codes, the same for the same seed."""
-    tensor = network.tensors[network.input]
-    codes = np.random.default_rng(seed).integers(tensor.low, tensor.high + 1, (count, *tensor.shape))
-    return codes.astype(tensor.format.dtype())
-
-
 def _expected(work):
     """expected.npz: golden outputs of a few frames."""
-    x = _frames(work.network, FRAMES_KEPT)
+    x = work.frames[:FRAMES_KEPT]
     np.savez_compressed(work.folder / "expected.npz", format_version=FORMAT_VERSION, x=x, y=work.network(x))
 
 
@@ -255,8 +258,13 @@ def _clock(work, clock_mhz):
 
 
 def _selftest(work):
-    """A frame and its golden result, as beats."""
-    x = _frames(work.network, 1, seed=1)
+    """A frame and its golden result, as beats.
+
+    A frame of few beats lies in logic, where its contents count for place and route: it is always the same noise.
+    """
+    x = work.frames[-1:]
+    if work.core.input["beats"] <= LUT_DEPTH:
+        x = sample(work.network, 1, seed=1)
     y = work.network(x)
     sides = []
     for side, codes in ((work.core.input, x), (work.core.output, y)):
@@ -298,7 +306,8 @@ def _implement(work, clock_mhz, seed, toolchain, selftest, tell):
     """Place and route until the clock holds: with other seeds where it was asked for, with a lower clock otherwise."""
     wanted, tried = _clock(work, clock_mhz), []
     for attempt in range(SEEDS):
-        shell, (core, around), specs, images = _shell(work, wanted, selftest, toolchain)
+        with work.timed("shell"):
+            shell, (core, around), specs, images = _shell(work, wanted, selftest, toolchain)
         clock = float(shell.clock_mhz)
         made = implement(
             work.folder, core_verilog=core, shell_verilog=around, specs=specs, images=images, board=work.board,
@@ -353,8 +362,8 @@ def _report(work, model, clock, accuracy, made, output):
         "name": None,
         "model": model.name if isinstance(model, Network) else Path(model).name,
         "board": work.board.name,
-        "weights": network.info.get("weights") or "as the model says",
-        "activations": network.info.get("activations") or "as the model says",
+        "weights": network.info.get("weights") or reports.weights_of(network),
+        "activations": network.info.get("activations") or reports.activations_of(network),
         "style": plan.style,
         "patchable": plan.patchable,
         "tools": dict(made.tools) if made else {},
@@ -377,6 +386,6 @@ def _report(work, model, clock, accuracy, made, output):
         "files": sorted(
             str(path.relative_to(work.folder))
             for path in work.folder.iterdir()
-            if path.name not in ("logs",)
+            if path.name != "logs" or any(path.iterdir())
         ) + ["report.json"],
     }

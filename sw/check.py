@@ -1,11 +1,13 @@
 """What of a model is supported, layer by layer."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from lutloom.errors import ModelError
 from lutloom.frontend import front_end, model_file
+from lutloom.network_file import load
 from lutloom.terminal import table
 
 VIEWS = ("flatten", "reshape")
@@ -23,7 +25,7 @@ class Row:
     op : str
         The operator as the file calls it.
     becomes : str
-        The operators of the Graph that it becomes, with "+" between them.
+        The operators of the Graph that it becomes, with "+" between them; of a network's layer, its format.
     shape : tuple of int or None
         Of what it computes, in NHWC without the batch; None where it cannot be known.
     weights : int
@@ -84,17 +86,20 @@ class Check:
 
     @property
     def text(self):
-        """A table, and the notes below it."""
+        """A table, and below it the notes that do not stand in the sentence."""
+        said = next((row for row in self.rows if row.supported is False), None)
         cells = [[row.layer, row.op, row.becomes or "-", "x".join(map(str, row.shape)) if row.shape else "?",
                   row.weights, {True: "yes", False: "no", None: "?"}[row.supported]] for row in self.rows]
-        notes = [f"{row.op} {row.layer!r} {row.note}" for row in self.rows if row.note and row.op != "output"]
-        notes += [row.note for row in self.rows if row.op == "output"]
+        notes = [f"{row.op} {row.layer!r} {row.note}" for row in self.rows
+                 if row.note and row is not said]
         lines = [table(cells, ["layer", "operator", "becomes", "output", "weights", "supported"])]
         return "\n".join(lines + ([""] + notes if notes else []))
 
 
 def check(path):
     """Every layer of a model that computes something, in order; layers that are not supported say why.
+
+    A ``network.npz`` has what it has to be built: its layers, with the formats of weights or results.
 
     Shape arithmetic, constants and transposes that fold away have no row. Where every layer is supported but the model
     as a whole is not, a last row says so.
@@ -108,8 +113,21 @@ def check(path):
     ModelError
         The file is not a model at all, or has no single input and output of fixed size.
     """
+    if str(path) and Path(path).suffix == ".npz" and Path(path).is_file():
+        return Check(Path(path).name, _layers(load(path, "give an .onnx file or what lutloom quantize made")))
     path = model_file(path)
     return Check(path.name, tuple(front_end(path).walk(path, _rows)))
+
+
+def _layers(network):
+    """Rows of a network."""
+    rows = []
+    for layer in network.layers:
+        tensor, weights = network.tensors[layer.output], getattr(layer, "weights", None)
+        format = tensor.format if weights is None else weights.format
+        size = 0 if weights is None else weights.codes.size
+        rows.append(Row(layer.name, type(layer).__name__.lower(), str(format), tensor.shape, size, True))
+    return tuple(rows)
 
 
 def _rows(reader):

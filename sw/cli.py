@@ -23,7 +23,7 @@ def main(arguments=None):
     """Runs one command line and returns its exit status; raises SystemExit for usage, ``--help``, ``--version``."""
 
     def run():
-        options = parser().parse_args(arguments)
+        options = parse(arguments)
         progress = Progress()
         try:
             # Whatever a library prints goes to standard error: standard output holds the result and nothing else.
@@ -66,6 +66,16 @@ def _fail(sentence):
     for line in str(sentence).split("\n")[1:]:  # a tool's last lines stand below the sentence
         print("  " + line, file=sys.stderr)
     return FAILED
+
+
+def parse(arguments=None):
+    """Options of a command line; for an option that is none, the usage is that of the sub-command."""
+    top = parser()
+    options, unknown = top.parse_known_args(arguments)
+    if unknown:
+        commands = next(action for action in top._actions if action.dest == "command").choices
+        commands[options.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def parser():

@@ -142,14 +142,20 @@ def simulate(options, progress):
     result = run(options.folder, x, count=count, stalls=options.stalls, engine=options.engine, seed=options.seed,
                  jobs=options.jobs, progress=progress)
     data = {name: getattr(result, name) for name in
-            ("frames", "differ", "cycles", "interval_cycles", "latency_cycles", "first_difference")}
+            ("frames", "differ", "cycles", "interval_cycles", "latency_cycles", "predicted_interval_cycles",
+             "predicted_latency_cycles", "first_difference")}
     failure = ""
     if result.differ:
         failure = f"{result.differ} of {result.frames} frames differ from the golden model; {result.first_difference}"
     elif result.frames < count:
         failure = f"only {result.frames} of the {count} frames that were asked for ran"
-    text = table([["frames compared", result.frames], ["frames that differ", result.differ], ["cycles", result.cycles],
-                  ["interval, cycles", result.interval_cycles], ["latency, cycles", result.latency_cycles]])
+    else:
+        failure = result.cycles_differ
+    text = table([["frames compared", result.frames], ["frames that differ", result.differ], ["cycles", result.cycles]])
+    alone = ", of a run without stalls" if options.stalls else ""
+    text += "\n\n" + table([["interval", result.interval_cycles, result.predicted_interval_cycles],
+                            ["latency", result.latency_cycles, result.predicted_latency_cycles]],
+                           [f"cycles{alone}", "counted", "predicted"])
     return Outcome(data, text, failure)
 
 

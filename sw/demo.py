@@ -111,6 +111,8 @@ def demo(output, frames=FRAMES, stream=None):
                            f"{simulation.first_difference}")
     if simulation.frames < frames:
         raise LutloomError(f"only {simulation.frames} of {frames} frames ran")
+    if simulation.cycles_differ:
+        raise LutloomError(simulation.cycles_differ)
     return cli.OK
 
 

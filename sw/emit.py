@@ -12,7 +12,7 @@ from amaranth.back import rtlil
 from lutloom.hw.core import Core
 from lutloom.hw.memory import Target
 from lutloom.memories import behavioural, hex_image
-from lutloom.plan import FORMAT_VERSION, group_layers
+from lutloom.plan import FORMAT_VERSION, group_layers, window_of
 from lutloom.toolchain import tools
 
 TOP = "lutloom_core"
@@ -151,6 +151,7 @@ def manifest(network, plan, target):
                     "layer": group.main.name, "holds": "weights", "shape": list(weights.codes.shape),
                     "format": str(weights.format), "code_bits": weights.format.bits,
                     "order": "block, replay, kernel column, word; in a word unit, kernel row, channel; first lowest",
+                    "kernel": list(window_of(group)["kernel"]) if weights.codes.ndim == 4 else [1, 1],
                     "units": stage.units, "lanes": stage.width, "groups": getattr(group.main, "groups", 1),
                 }
             else:  # a sum of matches has a constant even where the network has no requantisation

@@ -6,6 +6,8 @@ are a deadlock; its message names the links on which a beat is offered that nobo
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True, eq=False)
 class Unit:
@@ -31,12 +33,13 @@ class Prediction:
 
     Parameters
     ----------
-    interval_cycles, latency_cycles : int
+    interval_cycles : int, or float where the spacing alternates
+    latency_cycles : int
     links : list of list of int
         Cycle of every transfer on every link, by its number, in a run of several frames back to back from cycle 0.
     """
 
-    interval_cycles: int
+    interval_cycles: int | float
     latency_cycles: int
     links: list
 
@@ -145,11 +148,12 @@ def _stuck(units, links, offers, sink, limit):
     )
 
 
-def predict(units, beats_in, beats_out, frames=4, most_frames=24):
+def predict(units, beats_in, beats_out, frames=4, most_frames=64):
     """Interval and latency: the definitions of ``report.json``.
 
     Latency is that of one frame in the idle network of units. The interval is read off where the spacing of last
-    output beats has stayed the same for two frames (frames are added until it has).
+    output beats repeats (frames are added until it does): where it alternates, its mean over a period. Of intervals
+    beyond LONG two spacings alike suffice.
     """
     read = {link for unit in units for link in unit.inputs}
     written = {link for unit in units for link in unit.outputs}
@@ -159,10 +163,43 @@ def predict(units, beats_in, beats_out, frames=4, most_frames=24):
     while True:
         links = run(units, beats_in, beats_out, frames)
         ends = links[sink][beats_out - 1 :: beats_out]
-        gaps = [after - before for before, after in zip(ends, ends[1:], strict=False)]
-        if gaps[-1] == gaps[-2] or frames >= most_frames:
-            return Prediction(interval_cycles=gaps[-1], latency_cycles=latency, links=links)
+        last = ends[-1] - ends[-2]
+        alike = last > LONG and last == ends[-2] - ends[-3]
+        interval = last if alike else periodic_interval(ends)
+        if interval is not None or frames >= most_frames:
+            if interval is None:
+                half = len(ends) // 2
+                interval = (ends[-1] - ends[half]) / (len(ends) - 1 - half)
+            return Prediction(interval_cycles=interval, latency_cycles=latency, links=links)
         frames = min(2 * frames, most_frames)
+
+
+LONG = 2000  # cycles
+LONGEST_PERIOD = 64  # frames
+
+
+def periodic_interval(ends):
+    """Cycles a frame in the regime into which the spacing of frames has settled.
+
+    The first frame ran alone and does not count. The spacings of the second half of what remains must repeat with a
+    period of at most 64 frames; where it is more than one frame, the result is the mean over a period.
+
+    Parameters
+    ----------
+    ends : sequence of int
+        Cycle of each frame's last output beat.
+
+    Returns
+    -------
+    int, float (a mean that is not whole) or None (too few frames, or no period)
+    """
+    spacings = np.diff(np.asarray(ends, np.int64)[1:])
+    tail = spacings[len(spacings) // 2 :]
+    for period in range(1, min(LONGEST_PERIOD, len(tail) // 2) + 1):
+        if np.array_equal(tail[period:], tail[:-period]):
+            mean = tail[:period].mean()
+            return int(mean) if mean == int(mean) else float(mean)
+    return None
 
 
 def most_held(arrived, left):

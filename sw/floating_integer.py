@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lutloom.functions import FUNCTIONS
+
 
 def compute(graph, node, given, states, shared):
     """What a node gives for a batch of real inputs.
@@ -13,7 +15,9 @@ def compute(graph, node, given, states, shared):
     shared : mapping of str to function of (params, *inputs)
         Operators that graphs of real numbers have too.
     """
-    params, quant = node.params, graph.quants[node.output]
+    params, quant = node.params, graph.quants.get(node.output)
+    if quant is None:  # what an ONNX model ends with in real numbers
+        return shared[node.op](params, *given)
     batch = len(given[0]) if given else None
     match node.op:
         case "read":
@@ -34,7 +38,9 @@ def compute(graph, node, given, states, shared):
         case "mean":
             y = _mean(given[0], params["kernel"])
         case "table":
-            y = FUNCTIONS[params["function"]](given[0], params)
+            y = given[0]
+            for function, parameters in params.get("steps", ((params["function"], params),)):
+                y = FUNCTIONS[function](y, parameters)
         case "softmax":
             y = shared["softmax"](params, given[0] * params["beta"])
         case "reshape":
@@ -63,12 +69,3 @@ def _mean(x, kernel):
     axes = tuple(axis + 1 for axis, size in enumerate(kernel) if size > 1)
     return x.mean(axis=axes, keepdims=True) if axes else x
 
-
-FUNCTIONS = {
-    "relu": lambda x, params: np.maximum(x, 0),
-    "relu6": lambda x, params: np.clip(x, 0, 6),
-    "leaky_relu": lambda x, params: np.where(x > 0, x, x * float(params["alpha"])),
-    "hard_swish": lambda x, params: x * np.clip(x + 3, 0, 6) / 6,
-    "logistic": lambda x, params: 1 / (1 + np.exp(-x)),
-    "tanh": lambda x, params: np.tanh(x),
-}

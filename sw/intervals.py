@@ -24,9 +24,11 @@ from lutloom.network import (
     Product,
     Softmax,
     State,
+    Sum,
     SumPool,
     Table,
     Thresholds,
+    Times,
     TopK,
 )
 from lutloom.shapes import output_shape
@@ -91,6 +93,14 @@ def output_range(layer, *tensors, by_format=False):
     match layer:
         case Add() | Product():
             return _joined_range(layer, tensors, ends)
+        case Sum():
+            parts = [table[end[0] - source.format.code_low:end[1] - source.format.code_low + 1]
+                     for table, source, end in zip((layer.first, layer.second), tensors, ends, strict=True)]
+            return (sum(int(part.min()) for part in parts), sum(int(part.max()) for part in parts))
+        case Times():
+            reach = [[int(code) + offset for code in end] for end, offset in zip(ends, layer.offsets, strict=True)]
+            corners = [a * b for a in reach[0] for b in reach[1]]
+            return min(corners), max(corners)
         case Table():
             codes = layer.codes[low - tensor.format.code_low:high - tensor.format.code_low + 1]
             return int(codes.min()), int(codes.max())

@@ -1,6 +1,7 @@
-"""Layers of integer models: sums and products of two tensors, tables and softmax, in TFLite Micro's arithmetic.
+"""Layers of integer models: sums and products of two tensors, tables and softmax.
 
-In the formulas ``mbqm(x, m, s)`` is TFLM's MultiplyByQuantizedMultiplier, x · m / 2**s in two roundings: see
+``Sum`` and ``Times`` give exact accumulators; the others round as TFLite Micro does. In the formulas
+``mbqm(x, m, s)`` is TFLM's MultiplyByQuantizedMultiplier, x · m / 2**s in two roundings: see
 ``lutloom.golden.multiply.by_quantized_multiplier``.
 """
 
@@ -55,6 +56,33 @@ class Product:
     zero_point: int
     low: int
     high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """acc = first[a - code_low] + second[b - code_low]: what the codes of two tensors that broadcast stand for, added.
+
+    Parameters
+    ----------
+    first, second : int64 arrays (2**bits of the input,)
+        code_low is the least code of the input's format.
+    """
+
+    name: str
+    inputs: tuple[str, str]
+    output: str
+    first: np.ndarray
+    second: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """acc = (a + offsets[0]) · (b + offsets[1]), of two tensors that broadcast."""
+
+    name: str
+    inputs: tuple[str, str]
+    output: str
+    offsets: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)

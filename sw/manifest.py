@@ -39,11 +39,12 @@ def words_to_weights(record, words):
     uint16 array of the layer's own shape
     """
     shape = tuple(record["shape"])
-    conv = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
+    conv = shape[0], *record["kernel"], shape[-1]
     outputs, kh, kw, channels = conv
     blocks, units, lanes = record["groups"], record["units"], record["lanes"]
     if blocks > 1 and channels == 1:
-        return codes_of_depthwise_words(unpack(words, record["code_bits"], units * kh), units, conv).astype(np.uint16)
+        codes = codes_of_depthwise_words(unpack(words, record["code_bits"], units * kh), units, conv)
+        return codes.reshape(shape).astype(np.uint16)
     words_a_block = -(-channels // lanes)
     # Only the order matters here, not the size of the feature map: the smallest that the kernel fits.
     geometry = Geometry(kh, kw, blocks * words_a_block, (kh, kw), blocks=blocks, reps=-(-(outputs // blocks) // units))

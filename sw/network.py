@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from lutloom.formats import Format
-from lutloom.layers_arithmetic import Add, Product, Softmax, Table
+from lutloom.layers_arithmetic import Add, Product, Softmax, Sum, Table, Times
 from lutloom.layers_moving import Concat, Constant, Pad, Reshape, Slice, State, Transpose
 from lutloom.weights import WeightFormat
 
@@ -213,7 +213,7 @@ class TopK:
 
 Layer = (
     Conv | Dense | MaxPool | SumPool | Flatten | Thresholds | Multiply | Offset | TopK
-    | Add | Product | Table | Softmax
+    | Add | Product | Sum | Times | Table | Softmax
     | Reshape | Transpose | Concat | Slice | Pad | Constant | State
 )
 

@@ -36,6 +36,8 @@ LAYERS = {
         net.TopK,
         net.Add,
         net.Product,
+        net.Sum,
+        net.Times,
         net.Table,
         net.Softmax,
         net.Reshape,

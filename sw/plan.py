@@ -50,7 +50,8 @@ class StagePlan:
         Products on DSP blocks.
     credits : int
         Output beats that its buffer holds.
-    weights_place, parameters_place : "ebr" or "lut"
+    weights_place, parameters_place, rows_place : "ebr" or "lut"
+        Of weights, of the requantiser's numbers, and of the rows that a window holds.
     buffers : tuple of int
         Beats held by a buffer in front of each input, where ways of different length meet; 0: there is none.
     """
@@ -65,6 +66,7 @@ class StagePlan:
     credits: int = 2
     weights_place: str = "ebr"
     parameters_place: str = "lut"
+    rows_place: str = "ebr"
     buffers: tuple[int, ...] = ()
 
 
@@ -178,6 +180,32 @@ class Group:
         """Whether it is a convolution of each channel by itself."""
         main = self.main
         return isinstance(main, Conv) and main.groups > 1 and main.weights.codes.shape[3] == 1
+
+
+def window_of(group):
+    """The window of a convolution or pooling as hardware runs it.
+
+    A feature map one pixel wide, and one that the window covers as a whole, are taken as a single row: the stream is
+    the same, and one memory serves where each row of the kernel would have its own.
+
+    Parameters
+    ----------
+    group : Group
+
+    Returns
+    -------
+    dict of height, width, kernel, stride, dilation, pads
+        As ``lutloom.hw.geometry.Geometry`` takes them.
+    """
+    main, (height, across, _) = group.main, group.image
+    kernel = tuple(main.weights.codes.shape[1:3]) if isinstance(main, Conv) else tuple(main.kernel)
+    stride, dilation, pads = tuple(main.stride), tuple(getattr(main, "dilation", (1, 1))), tuple(main.pads)
+    if kernel[0] > 1 and across == kernel[1] == 1 and not pads[1] and not pads[3]:
+        height, across, kernel, stride, dilation = 1, height, (1, kernel[0]), (1, stride[0]), (1, dilation[0])
+        pads = 0, pads[0], 0, pads[2]
+    elif kernel[0] > 1 and kernel == (height, across) and not any(pads):
+        height, across, kernel, stride, dilation = 1, height * across, (1, kernel[0] * kernel[1]), (1, 1), (1, 1)
+    return dict(height=height, width=across, kernel=kernel, stride=stride, dilation=dilation, pads=pads)
 
 
 def image_of(tensor):

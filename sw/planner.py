@@ -184,23 +184,51 @@ def _names(groups):
 
 
 def _choose(groups, options, pace, have):
-    """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together."""
-    barred = set()
+    """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together.
+
+    Where the DSPs do not suffice, the stages that take most do without; where that does not fit either, what is short
+    becomes dearer until all fits.
+    """
+    search, barred = _path if is_chain(groups) else _settle, set()
     while True:
-        search = _path if is_chain(groups) else _settle
-        chosen = search(groups, options, pace, have, barred)
+        chosen = search(groups, options, pace, have, barred, PRICES)
         if chosen is None:
-            return None
+            break
         total = _total(chosen)
-        if total.lut4 <= have.lut4 and total.ebr <= have.ebr and total.dsp <= have.dsp:
+        if _most_taken(total, have) <= 1:
             return chosen
         if total.dsp <= have.dsp:
-            return None
+            break
         users = [index for index, option in enumerate(chosen) if option.cost.dsp]
         barred.add(max(users, key=lambda index: chosen[index].cost.dsp))
+    prices = dict(PRICES)
+    for _ in range(ROUNDS):
+        chosen = search(groups, options, pace, have, (), prices)
+        if chosen is None:
+            return None
+        shares = _shares(_total(chosen), have)
+        if max(shares.values()) <= 1:
+            return chosen
+        for what, share in shares.items():
+            if share > 1:
+                prices[what] *= 1.2 * share
+    return None
 
 
-def _path(groups, options, pace, have, barred):
+PRICES = {"lut4": 1.0, "ebr": 0.7, "dsp": 0.2}  # of all that a chip has; DSPs are there to be used
+ROUNDS = 20
+
+
+def _shares(total, have):
+    """How much of what there is would be taken, by resource."""
+    return {what: getattr(total, what) / max(getattr(have, what), 1e-9) for what in PRICES}
+
+
+def _most_taken(total, have):
+    return max(_shares(total, have).values())
+
+
+def _path(groups, options, pace, have, barred, prices):
     """The choice of least weight whose neighbours' widths get along: the shortest way through the stages."""
     ways = {}  # output width -> (weight, options so far)
     for index, (group, stage) in enumerate(zip(groups, options, strict=True)):
@@ -208,7 +236,7 @@ def _path(groups, options, pace, have, barred):
         for option in stage:
             if option.cost.cycles > pace or (index in barred and option.cost.dsp):
                 continue
-            key, weight = (option.stage.width, option.stage.out_width), _weight(option.cost, have)
+            key, weight = (option.stage.width, option.stage.out_width), _weight(option.cost, have, prices)
             if key not in cheapest or weight < cheapest[key][0]:
                 cheapest[key] = weight, option
         after = {}
@@ -227,7 +255,7 @@ def _path(groups, options, pace, have, barred):
     return min(ways.values(), key=lambda way: way[0])[1] if ways else None
 
 
-def _settle(groups, options, pace, have, barred):
+def _settle(groups, options, pace, have, barred, prices):
     """A choice whose neighbours' widths get along, where streams part and meet: each stage in turn takes the option of
     least weight beside those that its neighbours have, until none changes."""
     able = [
@@ -241,7 +269,7 @@ def _settle(groups, options, pace, have, barred):
         for port, source in enumerate(group.sources):
             if source is not None:
                 readers[source].append((index, port))
-    chosen = [min(stage, key=lambda option: _weight(option.cost, have)) for stage in able]
+    chosen = [min(stage, key=lambda option: _weight(option.cost, have, prices)) for stage in able]
 
     def clashes(index, option):
         group, count = groups[index], 0
@@ -257,7 +285,7 @@ def _settle(groups, options, pace, have, barred):
     for _ in range(SWEEPS):
         before = list(chosen)
         for index, stage in enumerate(able):
-            chosen[index] = min(stage, key=lambda option: (clashes(index, option), _weight(option.cost, have)))
+            chosen[index] = min(stage, key=lambda option: (clashes(index, option), _weight(option.cost, have, prices)))
         if chosen == before:
             break
     return None if any(clashes(index, option) for index, option in enumerate(chosen)) else chosen
@@ -275,9 +303,11 @@ def _passes(group, before, given, width, pace, port=0):
     return height * across * -(-channels // common) <= pace
 
 
-def _weight(cost, have):
-    """How much of a chip a cost is; DSPs are there to be used."""
-    return cost.lut4 / max(1, have.lut4) + 0.7 * cost.ebr / max(1, have.ebr) + 0.2 * cost.dsp / max(1, have.dsp or 1e-9)
+def _weight(cost, have, prices=None):
+    """How much of a chip a cost is."""
+    prices = prices or PRICES
+    return (prices["lut4"] * cost.lut4 / max(1, have.lut4) + prices["ebr"] * cost.ebr / max(1, have.ebr)
+            + prices["dsp"] * cost.dsp / max(1, have.dsp or 1e-9))
 
 
 def _total(chosen):
@@ -322,7 +352,8 @@ def _refuse(groups, options, pace, have, chip, fps):
     way = "ask for less with --fps, " if fps else ""
     raise FitError(
         f"the network needs about {need.lut4:,} LUT4, {need.ebr} EBR and {need.dsp} DSP, but {chip.device} has "
-        f"{have.lut4:,}, {have.ebr} and {have.dsp} to use; layer {worst[0].main.name!r} costs most "
+        f"{have.lut4:,}, {have.ebr} and {have.dsp} to use (the rest is kept for the shell and for place and route); "
+        f"layer {worst[0].main.name!r} costs most "
         f"({worst[1].cost.lut4:,} LUT4, {worst[1].cost.ebr} EBR); {way}store fewer bits a weight (--weights bitmask:2) "
         "or take a larger board (lutloom boards)"
     )

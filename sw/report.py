@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lutloom.errors import BuildError
 from lutloom.folder import check_build
+from lutloom.network import Multiply, Thresholds
+from lutloom.plan import window_of
 from lutloom.terminal import table
 
 RESOURCES = {"lut4": "LUT4", "ff": "flip-flops", "carry": "carry", "ebr": "EBR", "spram": "SPRAM", "dsp": "DSP"}
@@ -55,7 +57,7 @@ def compare(reports):
     row("weight bits", lambda r: f"{r['weight_bits']:,}")
     for kind in ("float", "golden"):
         row(f"accuracy {kind}", lambda r, kind=kind: _accuracy(r.get("accuracy"), kind))
-    row("seconds", lambda r: f"{sum(r['seconds'].values()):.0f}" if r.get("seconds") else None)
+    row("seconds", _seconds)
     return table(rows, ["", *reports])
 
 
@@ -64,14 +66,22 @@ def _clock(report):
     return f"{report['clock_mhz']:g} MHz" + (f", {fmax:.1f} MHz" if fmax else " (planned)")
 
 
+def _seconds(report):
+    """Of all steps; none of synthesis, place and route where the placed design was there already."""
+    if not report.get("seconds"):
+        return None
+    return f"{sum(report['seconds'].values()):.0f}" + (" (from cache)" if report.get("from_cache") else "")
+
+
 def _resource(entry):
     if not entry:
         return None
     used, estimated = entry.get("used"), entry.get("estimated")
     if used is None and not estimated:
         return None
-    shown = f"{used:,}" if used is not None else f"about {estimated:,}" if estimated is not None else "-"
-    return f"{shown} of {entry['available']:,}" if entry.get("available") is not None else shown
+    shown = f"{used:,}" if used is not None else f"about {estimated:,}"
+    of = f" of {entry['available']:,}" if entry.get("available") is not None else ""
+    return shown + of + (" (core alone)" if used is None else "")
 
 
 def _accuracy(accuracy, kind):
@@ -90,6 +100,19 @@ def _files(report):
     return "files: " + ", ".join(report["files"]) + (f"  (in {report['folder']})" if report.get("folder") else "")
 
 
+def weights_of(network):
+    """Formats of the weights of a network, where nobody chose them: the model's own, or the default."""
+    found = [str(layer.weights.format) for layer in network.layers if hasattr(layer, "weights")]
+    return ", ".join(dict.fromkeys(found)) or "none"
+
+
+def activations_of(network):
+    """Formats of what the requantisers of a network give, where nobody chose them."""
+    found = [str(network.tensors[layer.output].format) for layer in network.layers
+             if isinstance(layer, Thresholds | Multiply)]
+    return ", ".join(dict.fromkeys(found)) or "none"
+
+
 def layers_of(groups, plan, schedules):
     """The ``layers`` of a report.
 
@@ -103,12 +126,12 @@ def layers_of(groups, plan, schedules):
     rows = []
     for group, stage in zip(groups, plan.stages, strict=True):
         weights = getattr(group.main, "weights", None)
-        rows_of_kernel = weights.codes.shape[1] if weights is not None and weights.codes.ndim == 4 else 1
+        rows_of_kernel = window_of(group)["kernel"][0] if weights is not None and weights.codes.ndim == 4 else 1
         rows.append({
             "name": group.main.name,
             "op": type(group.main).__name__.lower(),
             "format": str(weights.format) if weights is not None else str(group.output.format),
-            "lanes": stage.width * rows_of_kernel if stage.kind == "dot" else stage.width,
+            "lanes": rows_of_kernel * (1 if group.depthwise else stage.width) if stage.kind == "dot" else stage.width,
             "units": stage.units,
             "interval_cycles": schedules[stage.name].busy or None,
             "memory": stage.weights_place if weights is not None else None,

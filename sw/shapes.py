@@ -17,7 +17,9 @@ from lutloom.network import (
     Reshape,
     Slice,
     State,
+    Sum,
     SumPool,
+    Times,
     TopK,
     Transpose,
 )
@@ -38,7 +40,7 @@ def output_shape(layer, *shapes):
         return tuple(layer.codes.shape)
     if isinstance(layer, Concat):
         return _joined(layer, shapes)
-    if isinstance(layer, Add | Product):
+    if isinstance(layer, Add | Product | Sum | Times):
         try:
             return tuple(int(size) for size in np.broadcast_shapes(*shapes))
         except ValueError:

@@ -33,6 +33,8 @@ class SimulationResult:
         the regime spans several frames, None where none was reached.
     latency_cycles : int or None
         First input beat to last output beat of a frame in the idle core.
+    predicted_interval_cycles, predicted_latency_cycles : int or None
+        What plan.json says of them.
     first_difference : str or None
         Frame, beat, element, got and expected of the first value that differs.
     seconds : float
@@ -53,6 +55,21 @@ class SimulationResult:
     differences: tuple = ()
     input_cycles: np.ndarray | None = None
     output_cycles: np.ndarray | None = None
+    predicted_interval_cycles: int | None = None
+    predicted_latency_cycles: int | None = None
+
+    @property
+    def cycles_differ(self):
+        """What is counted otherwise than plan.json predicts, in one sentence; empty where nothing is."""
+        pairs = [(name, getattr(self, f"{name}_cycles"), getattr(self, f"predicted_{name}_cycles"))
+                 for name in ("interval", "latency")]
+        wrong = [f"{name} {_cycles(counted)} counted, {_cycles(predicted)} predicted"
+                 for name, counted, predicted in pairs if predicted is not None and counted != predicted]
+        return f"cycles are not those of plan.json: {'; '.join(wrong)}" if wrong else ""
+
+
+def _cycles(number):
+    return "none" if number is None else f"{number:,}"
 
 
 def simulate(folder, x, *, count=None, stalls=0.0, engine="compiled", seed=0, jobs=None, progress=None, expected=None,
@@ -73,7 +90,8 @@ def simulate(folder, x, *, count=None, stalls=0.0, engine="compiled", seed=0, jo
     seed : int
         Of the stalls, and of what memories hold before they are written.
     jobs : int
-        Processes of the compiled engine; by default one a processor, where there are frames enough.
+        Processes of the compiled engine; by default one a processor, where there are frames enough. Frames of a network
+        with state are one stream, which one process runs.
     progress : callable(step, done=None, total=None)
     expected : integer array (frames, *output shape)
         Golden output codes, where they are known already; then x must be NHWC codes. By default network.npz gives them.
@@ -117,23 +135,29 @@ def simulate(folder, x, *, count=None, stalls=0.0, engine="compiled", seed=0, jo
         x, expected = _golden(folder, x[:count])
     beats = _pack(folder, input_layout, np.asarray(x)[:count])
     outputs = _pack(folder, output_layout, np.asarray(expected)[:count])
+    state = _has_state(folder)
     run = _engine(engine, folder, plan, input_layout, output_layout, beats, outputs, jobs, tell)
+    run = partial(run, jobs=1) if state else run
     found = run(stalls=stalls, seed=seed, limit=_limit(plan, stalls), record=record, alone=alone,
                 clear_after=clear_after, break_last=break_last)
-    differences = tuple(replace(difference, index=_in_tensor(difference.index, output_layout, plan))
-                        for difference in found.differences)
-    if found.faults and not found.differ:
-        raise BuildError(f"the core in {folder} is wrong: {found.faults[0]}")
-    told = [str(differences[0])] if differences else []
     measured = found if stalls == 0 and alone and len(found.ends) >= _SETTLE[0] else None
     if not found.faults:
         for frames in _SETTLE:
             if measured and measured.interval_cycles is not None:
                 break
             measured = run(count=frames, jobs=1, limit=_limit(plan, 0.0))
+            if measured.faults or (measured.differ and not state):  # state: frames that come again come out otherwise
+                found = measured
+                break
+    differences = tuple(replace(difference, index=_in_tensor(difference.index, output_layout, plan))
+                        for difference in found.differences)
+    if found.faults and not found.differ:
+        raise BuildError(f"the core in {folder} is wrong: {found.faults[0]}")
+    told = [str(differences[0])] if differences else []
     return SimulationResult(found.frames, found.differ, found.cycles, measured and measured.interval_cycles,
                             measured and measured.latency_cycles, "; ".join([*told, *found.faults[:1]]) or None,
-                            found.seconds, differences, found.input_cycles, found.output_cycles)
+                            found.seconds, differences, found.input_cycles, found.output_cycles,
+                            *_predicted(plan))
 
 
 def load_ports(folder):
@@ -168,7 +192,11 @@ def load_ports(folder):
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"{folder}/plan.json does not describe the core's ports ({error}); {again}") from None
     check_ports(folder, *layouts)
-    check_images(folder)
+    memories = plan.get("memories", ())
+    try:
+        check_images(folder, memories)
+    except (KeyError, TypeError):
+        raise BuildError(f"{folder}/plan.json does not describe the core's memories; {again}") from None
     return plan, *layouts
 
 
@@ -181,6 +209,17 @@ def _golden(folder, x):
     return codes, network(codes)
 
 
+def _has_state(folder):
+    """Whether what a frame gives depends on those before it; unknown networks, whose outputs the caller gave, have
+    none."""
+    from lutloom.folder import load_network
+
+    try:
+        return getattr(load_network(folder), "has_state", False)
+    except BuildError:
+        return False
+
+
 def _pack(folder, layout, codes):
     """Beats of codes; a Flatten in front of a port does not change the order of values."""
     try:
@@ -190,10 +229,16 @@ def _pack(folder, layout, codes):
                          f"build it again") from None
 
 
+def _predicted(plan):
+    """Interval and latency as plan.json has them, None where it says nothing of use."""
+    kept = [plan.get(key) for key in ("interval_cycles", "latency_cycles")]
+    return [cycles if isinstance(cycles, int | float) else None for cycles in kept]
+
+
 def _limit(plan, stalls):
     """Cycles without an output beat that nothing but a deadlock explains."""
-    known = [plan.get(key) for key in ("latency_cycles", "interval_cycles")]
-    if not all(isinstance(cycles, int | float) for cycles in known):
+    known = _predicted(plan)
+    if None in known:
         return 10_000_000
     return int(_DEADLOCK * sum(known) / (1 - stalls) ** 2) + 10_000
 

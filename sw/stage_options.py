@@ -114,10 +114,12 @@ def pool_options(network, group, name, layers, width, family, latency, patchable
     found = []
     for out_width in _out_widths(width, where.cost, group):
         requantise = _requantise_cost(network, group, out_width, 1, family, latency, patchable)
-        luts = costs.window_luts(where, bits, width) + width * bits * 2.5 * where.kernel[0] + requantise[0]
+        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, family)
+        luts += width * bits * 2.5 * where.kernel[0] + requantise[0]
         ebr = costs.line_blocks(where, bits, width, family, latency) + requantise[1]
         stage = StagePlan(
-            name, "pool", layers, width, width, out_width, parameters_place=_parameters_place(network, group, out_width)
+            name, "pool", layers, width, width, out_width,
+            parameters_place=_parameters_place(network, group, out_width), rows_place=costs.rows_place(where, family),
         )
         found.append(Option(stage, Cost(cycles, int(luts), ebr, requantise[2])))
     return found
@@ -151,7 +153,7 @@ def _dsp_choices(group, family):
 def dot_options(network, group, name, layers, width, units, dsp, family, latency, patchable):
     """Ways to build a stage of dot products with so many lanes and units: one an output width."""
     where = geometry(group, width, units)
-    products = where.kernel[0] * width * units
+    products = where.kernel[0] * (1 if group.depthwise else width) * units
     if products > MOST_PRODUCTS:
         return []
     weights = group.main.weights
@@ -163,7 +165,8 @@ def dot_options(network, group, name, layers, width, units, dsp, family, latency
     ebr = costs.line_blocks(where, bits, width, family, latency)
     ebr += 0 if in_logic else costs.rom_blocks(word, depth, family, latency)
     acc_bits = accumulator_shape(network, group).width
-    luts = costs.window_luts(where, bits, width) + units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
+    luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, family)
+    luts += units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
     luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format, family))
     blocks = costs.dsp_blocks(products, family) if dsp else 0
     found = []
@@ -171,7 +174,7 @@ def dot_options(network, group, name, layers, width, units, dsp, family, latency
         requantise = _requantise_cost(network, group, out_width, units, family, latency, patchable, dsp)
         stage = StagePlan(
             name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
-            parameters_place=_parameters_place(network, group, out_width),
+            parameters_place=_parameters_place(network, group, out_width), rows_place=costs.rows_place(where, family),
         )
         cost = Cost(cycles, int(luts + requantise[0]), ebr + requantise[1], blocks + requantise[2])
         found.append(Option(stage, cost))

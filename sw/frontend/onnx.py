@@ -10,7 +10,17 @@ import numpy as np
 import onnx
 
 from lutloom.errors import ModelError
-from lutloom.frontend import onnx_closing, onnx_elementwise, onnx_file, onnx_layers, onnx_quant
+from lutloom.frontend import (
+    onnx_closing,
+    onnx_elementwise,
+    onnx_file,
+    onnx_join,
+    onnx_layers,
+    onnx_qdq,
+    onnx_qlinear,
+    onnx_quant,
+)
+from lutloom.frontend.onnx_integer import integer_graph
 from lutloom.frontend.onnx_layout import MOST_VALUES, Relayout, guess_layout, too_large
 from lutloom.frontend.onnx_op import Op
 from lutloom.frontend.onnx_values import Const, Tensor, fold, infer_shape, map_index
@@ -18,7 +28,10 @@ from lutloom.graph import Graph, Node
 
 OPERATORS = {
     **onnx_layers.OPERATORS, **onnx_elementwise.OPERATORS, **onnx_closing.OPERATORS, **onnx_quant.OPERATORS,
+    **onnx_join.OPERATORS, **onnx_qdq.OPERATORS, **onnx_qlinear.OPERATORS,
 }
+ONLY_QUANTISED = {**onnx_qlinear.OPERATORS, **onnx_qdq.OPERATORS, **onnx_join.ONLY_QUANTISED,
+                  **onnx_elementwise.ONLY_QUANTISED}
 
 
 def load(path):
@@ -50,6 +63,8 @@ class Reader:
         self.opset = onnx_file.opset(model)
         self.nodes, self.shapes, self.values = [], {}, {}
         self._names, self._counts = set(), {}
+        self.quantised, self.input_quant = onnx_qdq.is_quantised(model), None
+        onnx_qdq.refuse_dynamic(model, name)
         graph = model.graph
         self._raw = {tensor.name: tensor for tensor in graph.initializer}
         self._open_input(layout)
@@ -112,13 +127,14 @@ class Reader:
         """Convert one operator, which sets what its outputs stand for."""
         qonnx = op.domain in onnx_file.QONNX_DOMAINS
         computed = any(isinstance(given, Tensor) for given in op.inputs)
-        if not op.domain and not computed:
+        if not op.domain and not computed and (op.domain, op.type) not in onnx_qdq.OPERATORS:
             results = fold(op, self.opset)
         else:
             handler = OPERATORS.get(("qonnx" if qonnx else op.domain, op.type))
             if handler is None:
                 domain = f" of domain {op.domain!r}" if op.domain else ""
-                names = sorted({key[1] for key in OPERATORS if key[1] not in ("Shape", "Size")})
+                known = [key for key in OPERATORS if self.quantised or key not in ONLY_QUANTISED]
+                names = sorted({key[1] for key in known if key[1] not in ("Shape", "Size")})
                 raise op.error(f"is an operator{domain} that is not supported; supported are {', '.join(names)}")
             results = handler(op)
         results = results if isinstance(results, list) else [results]
@@ -135,7 +151,16 @@ class Reader:
         """The name, with a number behind it where it is taken."""
         return _unique(name, self._names)
 
-    def emit(self, op, kind, tensor, params=None, *, shape=None, index=None, part="", integer=False):
+    def constant(self, op, const, codes, index):
+        """Write a node of constant codes, which a Const knows; gives its Tensor."""
+        output = self.reserve(f"{const.origin or op.name}:codes")
+        quant = onnx_qdq.constant_quant(op, const)
+        self.nodes.append(Node("constant", self.reserve(f"constant_{self.count('constant')}"), (), output,
+                               {"codes": codes, "quant": quant}))
+        self.shapes[output] = codes.shape
+        return Tensor(output, index)
+
+    def emit(self, op, kind, tensor, params=None, *, shape=None, index=None, part="", integer=False, others=()):
         """Write one Graph node that reads a tensor's value; gives the Tensor of what it computes.
 
         Parameters
@@ -144,6 +169,8 @@ class Reader:
             Of the new value, and of the ONNX tensor's view of it; those of the tensor read where left out.
         part : str
             Names a step that comes before the operator's last one.
+        others : tuple of str
+            Values that it reads besides.
         """
         output = f"{op.node.output[0]}:{part}" if part else op.node.output[0]
         while output in self.shapes:
@@ -151,8 +178,9 @@ class Reader:
         same = shape is None
         shape = self.shapes[tensor.value] if same else tuple(int(size) for size in shape)
         name = self.reserve(f"{op.name}_{part}") if part else op.name
-        self.nodes.append(Node(kind, name, (tensor.value,), output, params or {}))
+        self.nodes.append(Node(kind, name, (tensor.value, *others), output, params or {}))
         self.shapes[output] = shape
+        integer = integer or (tensor.integer and kind in onnx_qdq.MOVING)
         if same and tensor.value in self.rooted:
             self.rooted.add(output)
         return Tensor(output, tensor.index if index is None else index, integer)
@@ -207,8 +235,9 @@ class Reader:
             raise ModelError(f"output {self.output!r} is a map of shape {shape} (NHWC) flattened or transposed into "
                              f"{tensor.shape}, which is not supported; end the model before that step")
         _check_ends(nodes)
-        return Graph(self.model_name, self.input, tensor.value, tuple(nodes), dict(self.shapes), self.own_input,
-                     self.layout, tensor.shape, layout)
+        graph = Graph(self.model_name, self.input, tensor.value, tuple(nodes), dict(self.shapes), self.own_input,
+                      self.layout, tensor.shape, layout)
+        return integer_graph(graph, self.input_quant) if self.quantised else graph
 
 
 def _check_ends(nodes):

@@ -74,6 +74,25 @@ def minimum_maximum(op):
     return _clip(op, op.computed(1 - position), low, high)
 
 
+FUNCTIONS = {"Sigmoid": "logistic", "Tanh": "tanh", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish",
+             "HardSigmoid": "hard_sigmoid", "Elu": "elu", "Softplus": "softplus"}
+
+
+def function(op):
+    """A function of each element by itself, in a quantised model, where it becomes a table of codes."""
+    if not op.reader.quantised:
+        raise op.error("is supported only in models that are quantised (QDQ, QOperator), where it becomes a table of "
+                       "codes; use Relu or Clip")
+    name, params = FUNCTIONS[op.type.removeprefix("QLinear")], {}
+    if name in ("leaky_relu", "hard_sigmoid", "elu"):
+        params["alpha"] = op.attribute("alpha", {"leaky_relu": 0.01, "hard_sigmoid": 0.2, "elu": 1.0}[name])
+    if name == "hard_sigmoid":
+        params["beta"] = op.attribute("beta", 0.5)
+    if not np.isfinite(list(params.values())).all():
+        raise op.error("has an alpha or beta that is not a number; export the model again")
+    return op.reader.emit(op, "function", op.computed(), {"function": name, **params})
+
+
 def _bound(op, position, what, attribute, default):
     if attribute is not None:
         bound = attribute
@@ -146,7 +165,10 @@ def shape(op):
     return Const(dims[op.attribute("start", 0):op.attribute("end", len(dims))])
 
 
+ONLY_QUANTISED = {("", name): function for name in FUNCTIONS}
+
 OPERATORS = {
+    **ONLY_QUANTISED,
     **dict.fromkeys([("", "Add"), ("", "Sub"), ("", "Mul"), ("", "Div")], affine),
     ("", "Neg"): negate, ("", "Pow"): power, ("", "Relu"): relu, ("", "Sign"): sign, ("", "Clip"): clip,
     **dict.fromkeys([("", "Min"), ("", "Max")], minimum_maximum),

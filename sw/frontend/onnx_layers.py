@@ -189,12 +189,17 @@ def global_max_pool(op):
 
 
 def average_pool(op):
-    """AveragePool with the divisor of every window: what a window has beyond the padded map never counts."""
+    """AveragePool with the divisor of every window: what a window has beyond the padded map never counts.
+
+    In quantised models it does where padding counts, as in onnxruntime's QLinearAveragePool.
+    """
     tensor = op.computed()
     height, width, channels = map_shape(op, tensor)
     window = Window(op, _kernel(op, tensor), (height, width))
-    params = {"kernel": window.kernel, "stride": window.stride, "pads": window.checked_pool_pads(),
-              "divisor": window.divisor(bool(op.attribute("count_include_pad", 0)))}
+    divisor = window.divisor(bool(op.attribute("count_include_pad", 0)))
+    if op.reader.quantised and op.attribute("count_include_pad", 0):
+        divisor = np.full_like(divisor, np.prod(window.kernel))
+    params = {"kernel": window.kernel, "stride": window.stride, "pads": window.checked_pool_pads(), "divisor": divisor}
     return _map(op, "avgpool", tensor, params, (*window.size, channels))
 
 

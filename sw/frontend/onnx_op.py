@@ -11,8 +11,11 @@ KINDS = {  # what an operator without a name is called after
     "Conv": "conv", "Gemm": "dense", "MatMul": "dense", "MaxPool": "maxpool", "GlobalMaxPool": "maxpool",
     "AveragePool": "avgpool", "GlobalAveragePool": "globalpool", "ReduceMean": "globalpool",
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization"), "affine"),
+    "QLinearConv": "conv", "QGemm": "dense", "QLinearMatMul": "dense", "QLinearAveragePool": "avgpool",
+    "QLinearGlobalAveragePool": "globalpool", "QuantizeLinear": "quantize", "DequantizeLinear": "dequantize",
+    **{f"QLinear{name}": name.lower() for name in ("Add", "Mul", "Concat", "Sigmoid", "LeakyRelu")},
 }
-WEIGHTED = ("Conv", "Gemm", "MatMul", "BatchNormalization")
+WEIGHTED = ("Conv", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QGemm", "QLinearMatMul")
 
 
 class Op:
@@ -32,7 +35,8 @@ class Op:
         """The layer's name: the weight's without its last dotted part, else the operator's, else kind and index."""
         kind = KINDS.get(self.type, self.type.lower())
         index = self.reader.count(kind)
-        origin = next((given.origin for given in self.inputs[1:2] if isinstance(given, Const)), None)
+        place = 3 if self.type.startswith("Q") else 1
+        origin = next((given.origin for given in self.inputs[place:place + 1] if isinstance(given, Const)), None)
         if self.type in WEIGHTED and origin and "." in origin.strip("."):
             name = origin.rpartition(".")[0]
         else:

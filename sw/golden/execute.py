@@ -6,7 +6,7 @@ from lutloom.errors import DataError
 from lutloom.golden import conv as golden_conv
 from lutloom.golden import requantise
 from lutloom.golden.exact import exact_dtype, sum_bound
-from lutloom.golden.join import add, product, scaled_codes
+from lutloom.golden.join import add, product, scaled_codes, times
 from lutloom.golden.moving import pad_codes, slice_codes
 from lutloom.golden.pool import max_pool, sum_pool
 from lutloom.golden.softmax import exponentials, softmax
@@ -29,9 +29,11 @@ from lutloom.network import (
     Slice,
     Softmax,
     State,
+    Sum,
     SumPool,
     Table,
     Thresholds,
+    Times,
     TopK,
     Transpose,
     inputs_of,
@@ -140,6 +142,12 @@ def _prepare(layer, network):
             return lambda a, b: add(first(a), second(b), layer).astype(own)
         case Product():
             return lambda a, b: product(a, b, layer).astype(own)
+        case Sum():
+            first, second = (_table(table, source) for table, source
+                             in zip((layer.first, layer.second), tensors, strict=True))
+            return lambda a, b: first(a) + second(b)
+        case Times():
+            return lambda a, b: times(a, b, layer)
         case Table():
             return _table(layer.codes.astype(own), tensor)
         case Softmax():

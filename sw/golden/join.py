@@ -1,4 +1,4 @@
-"""Sums and products of two tensors of codes, in TFLite Micro's arithmetic."""
+"""Sums and products of two tensors of codes: exact, and in TFLite Micro's arithmetic."""
 
 # Ref: tensorflow/lite/kernels/internal/reference/integer_ops/{add,mul}.h, reference/sub.h
 
@@ -22,6 +22,11 @@ def add(a, b, layer):
 
 def product(a, b, layer):
     """Output codes of a Product layer, of its inputs' codes."""
-    values = (a.astype(np.int64) + layer.offsets[0]) * (b.astype(np.int64) + layer.offsets[1])
+    values = times(a, b, layer)
     return np.clip(by_quantized_multiplier(values, layer.multiplier, layer.shift) + layer.zero_point, layer.low,
                    layer.high)
+
+
+def times(a, b, layer):
+    """Accumulators of a Times layer (or of a Product, before it rounds), of its inputs' codes."""
+    return (a.astype(np.int64) + layer.offsets[0]) * (b.astype(np.int64) + layer.offsets[1])

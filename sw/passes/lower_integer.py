@@ -21,7 +21,6 @@ from lutloom.network import (
     Dense,
     Flatten,
     MaxPool,
-    Multiply,
     Network,
     Pad,
     Reshape,
@@ -30,13 +29,11 @@ from lutloom.network import (
     SumPool,
     Table,
     Tensor,
-    Thresholds,
+    TopK,
     Transpose,
     inputs_of,
 )
-from lutloom.passes import tflm, tflm_tables
-from lutloom.passes.multiplier import multiply_for
-from lutloom.passes.requantise import Grid, Linear, Round, threshold_table
+from lutloom.passes import onnxruntime, tflm, tflm_tables
 from lutloom.passes.rewire import only_reader
 from lutloom.shapes import output_shape
 
@@ -44,8 +41,9 @@ ARITHMETICS = {
     "tflm": SimpleNamespace(
         accumulator_requantiser=tflm.accumulator_requantiser, requantiser=tflm.requantiser, mean=tflm.mean,
         add=tflm.add, sub=tflm.sub, mul=tflm.mul, softmax=tflm.softmax, table=tflm_tables.table,
-        average="HALF_UP",  # how an average is rounded
+        average=tflm.average, pool_padding=tflm.pool_padding, is_exact_average=lambda *_: True,
     ),
+    "onnxruntime": onnxruntime.RULES,
 }
 """What makes the layers that round, by a graph's ``arithmetic``."""
 
@@ -68,6 +66,7 @@ class IntegerLowering:
     def __init__(self, graph, options):
         self.graph, self.options, self.rules = graph, options, ARITHMETICS[graph.arithmetic]
         self.tensors, self.layers, self.names = {}, [], {}
+        self.notes, self.closing = {}, ""
         self.states, self.open = {}, {}  # State layers by output, and those whose input is not known yet by state
 
     def run(self):
@@ -85,7 +84,8 @@ class IntegerLowering:
         output = self.names[graph.output]
         layers = tuple(self.states.get(layer.output, layer) for layer in self.layers)
         return Network(graph.name, self.tensors, layers, graph.input, output, tuple(graph.input_shape),
-                       graph.input_layout, tuple(graph.output_shape), "", {**self.options.info})
+                       graph.input_layout, tuple(graph.output_shape), self.closing,
+                       {**self.options.info, **self.notes})
 
     def _tensor(self, name, quant, shape):
         format = quant.format
@@ -145,13 +145,18 @@ class IntegerLowering:
             offset = offset + params["bias_codes"]
         _, output, made = self.made(node)
         self.add(self.rules.accumulator_requantiser(
-            self.free(f"{node.name}.quant"), acc, output, given, params["weight_scale"], made, offset, params["low"],
-            params["high"]), made)
+            self.free(f"{node.name}.quant"), self.tensors[acc], output, given, params["weight_scale"], made, offset,
+            params["low"], params["high"]), made)
 
     def _joined(self, node):
         (sources, given), (name, output, made) = self.given(node), self.made(node)
         rule = getattr(self.rules, node.op)
-        self.add(rule(name, sources, output, given, made, node.params["low"], node.params["high"]), made)
+        found = rule(name, sources, output, given, made, node.params["low"], node.params["high"])
+        if isinstance(found, tuple):  # accumulators, and what makes their requantiser
+            layer, requantiser = found
+            acc = self.add(layer)
+            found = requantiser(self.free(f"{node.name}.quant"), self.tensors[acc], output)
+        self.add(found, made)
 
     _add = _sub = _mul = _joined
 
@@ -173,33 +178,28 @@ class IntegerLowering:
         kernel, stride, pads = (tuple(map(int, params[key])) for key in ("kernel", "stride", "pads"))
         divisor = np.asarray(params["divisor"], np.int64)
         whole, name = lcm(*map(int, np.unique(divisor))), self.free(node.name)
-        acc = self.add(SumPool(name, source, name, kernel, stride, pads, whole // divisor))
+        given, made = self.given(node)[1][0], self.graph.quants[node.output]
+        inside = _inside(self.tensors[source].shape, divisor.shape, kernel, stride, pads)
+        code, zero = self.rules.pool_padding(node.name, given, made, inside, divisor, kernel)
+        acc = self.add(SumPool(name, source, name, kernel, stride, pads, whole // divisor, code))
         _, output, made = self.made(node)
-        self.add(self._average(node, acc, output, whole), made)
+        self.add(self.rules.average(self.free(f"{node.name}.quant"), self.tensors[acc], output, given, made, zero,
+                                    whole, params["low"], params["high"]), made)
+        if not self.rules.is_exact_average(given, made, divisor):
+            self._note("within one step", node.name)
 
-    def _average(self, node, acc, output, divisor):
-        """The requantiser that divides by one whole number, rounds as the source does and clamps."""
-        tensor, low, high, name = self.tensors[acc], node.params["low"], node.params["high"], f"{node.name}.quant"
-        if low == high:
-            raise ModelError(f"layer {node.name!r} gives one value only, {low}; convert the model again")
-        chain = (Linear(Fraction(1, divisor), Fraction(0)), Round(self.rules.average, low, high))
-        grid = Grid(Fraction(1), Fraction(0), low, high)
-        chains = (chain,) * tensor.shape[-1]
-        levels = [Fraction(code) for code in range(low + 1, high + 1)]
-        values, falling = threshold_table(chains, levels, tensor.low, tensor.high)
-        found = multiply_for(chains, grid, values, falling, low, tensor.low, tensor.high)
-        name = self.free(name)
-        if found is None:
-            return Thresholds(name, acc, output, values, falling, low)
-        return Multiply(name, acc, output, **found)
+    def _note(self, what, name):
+        """Say of a layer in the network's info that the source does not compute it exactly."""
+        self.notes[what] = f"{self.notes[what]}, {name}" if what in self.notes else name
 
     def _mean(self, node):
         (source,), (given,) = self.given(node)
         name, kernel, shape = self.free(node.name), tuple(node.params["kernel"]), self.graph.shapes[node.output]
         acc = self.add(SumPool(name, source, name, kernel, (1, 1), (0, 0, 0, 0), np.ones(shape[:2], np.int64)))
         _, output, made = self.made(node)
-        layer = self.rules.mean(self.free(f"{node.name}.quant"), acc, output, given, made, kernel[0] * kernel[1],
-                                shape[2])
+        low, high = node.params.get("low", made.format.code_low), node.params.get("high", made.format.code_high)
+        layer = self.rules.mean(self.free(f"{node.name}.quant"), self.tensors[acc], output, given, made,
+                                kernel[0] * kernel[1], low, high)
         self.add(layer, made)
 
     def _requantize(self, node):
@@ -212,8 +212,17 @@ class IntegerLowering:
         self.add(self.rules.table(name, source, output, node.params["function"], node.params, given, made), made)
 
     def _softmax(self, node):
+        if node.output not in self.graph.quants:  # of real numbers, at the end: the host computes it
+            self.names[node.output], self.closing = self.names[node.inputs[0]], "softmax"
+            return
         ((source,), (given,)), (name, output, made) = self.given(node), self.made(node)
         self.add(self.rules.softmax(name, source, output, given, made, node.params["beta"]), made)
+
+    def _argmax(self, node):
+        (source,), name = (self.names[value] for value in node.inputs), self.free(node.name)
+        self.names[node.output] = self.add(TopK(name, source, name, int(node.params.get("k", 1))))
+
+    _topk = _argmax
 
     # --- layers that move -------------------------------------------------------------------------------------------
 
@@ -254,3 +263,11 @@ class IntegerLowering:
         layer = self.open[node.params["state"]]
         self.states[layer.output] = replace(layer, input=self.given(node)[0][0])
 
+
+def _inside(shape, outputs, kernel, stride, pads):
+    """(OH, OW) integers: how many taps of each window lie inside an (H, W, C) tensor."""
+    counts = []
+    for axis in (0, 1):
+        start = np.arange(outputs[axis]) * stride[axis] - pads[axis]
+        counts.append(np.minimum(start + kernel[axis], shape[axis]) - np.maximum(start, 0))
+    return np.outer(*counts)

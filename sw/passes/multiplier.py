@@ -126,7 +126,7 @@ def _affine_part(chain, grid):
     return (slope, offset, mode, (low, high)) if low <= high and mode in TO_NEAREST else None
 
 
-def multiply_for(chains, grid, values, falling, base, low, high):
+def multiply_for(chains, grid, values, falling, base, low, high, bits=MULTIPLIER_BITS):
     """Parameters of a Multiply layer that equals the thresholds on low..high; None where there is none.
 
     Parameters
@@ -138,6 +138,8 @@ def multiply_for(chains, grid, values, falling, base, low, high):
         Of the Thresholds layer.
     low, high : int
         The accumulators that can occur.
+    bits : int
+        Signed width of the multipliers.
 
     Returns
     -------
@@ -148,9 +150,9 @@ def multiply_for(chains, grid, values, falling, base, low, high):
     zero, steps, channels = int(grid.zero), values.shape[1], len(values)
     known = {chain: slope_of(chain, grid) for chain in set(chains)}
     slopes = [known[chain] for chain in chains]
-    multiplier, shift = multipliers_of(slopes, shift_for(slopes))
+    multiplier, shift = multipliers_of(slopes, shift_for(slopes, bits))
     m = np.array(multiplier, np.int64)
-    if int(np.abs(m).max()) >= 1 << MULTIPLIER_BITS - 1 or max(abs(low), abs(high)) >= 1 << 42:
+    if int(np.abs(m).max()) >= 1 << bits - 1 or max(abs(low), abs(high)) >= 1 << 60 - bits:
         return None
     # ascending levels in both directions: level t is reached by the accumulators ``reach``, not by ``miss``
     ordered = np.where(falling[:, None], values[:, ::-1], values)

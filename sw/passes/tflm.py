@@ -10,13 +10,16 @@ and divide in float32 in FULLY_CONNECTED, SUB, RELU and LEAKY_RELU, which now an
 # Ref: tensorflow/lite/micro/kernels/{add,sub,mul,softmax,quantize,fully_connected}_common.cc
 # Ref: tensorflow/lite/kernels/internal/reference/reduce.h (QuantizedMeanOrSum)
 
+from fractions import Fraction
 from math import floor, frexp
 
 import numpy as np
 
 from lutloom.errors import ModelError
 from lutloom.golden.softmax import DIFFERENCE_BITS
-from lutloom.network import Add, Multiply, Product, Softmax
+from lutloom.network import Add, Multiply, Product, Softmax, Thresholds
+from lutloom.passes.multiplier import multiply_for
+from lutloom.passes.requantise import Grid, Linear, Round, threshold_table
 
 LEFT_SHIFT = 20
 """Of codes of 8 bits before they are scaled and added."""
@@ -46,6 +49,8 @@ def accumulator_requantiser(name, source, output, given, weight_scale, made, off
 
     Parameters
     ----------
+    source : Tensor
+        The accumulators.
     given, made : TensorQuant
         Of the layer's input and output.
     weight_scale : float32 array () or (N,)
@@ -53,7 +58,7 @@ def accumulator_requantiser(name, source, output, given, weight_scale, made, off
     """
     reals = [float(given.scale) * float(scale) / float(made.scale) for scale in np.ravel(weight_scale)]
     pairs = [quantize_multiplier(real, name) for real in reals]
-    return _multiply(name, source, output, pairs, offset, made, low, high)
+    return _multiply(name, source.name, output, pairs, offset, made, low, high)
 
 
 def requantiser(name, source, output, given, made, channels):
@@ -63,13 +68,33 @@ def requantiser(name, source, output, given, made, channels):
                      made.format.code_low, made.format.code_high)
 
 
-def mean(name, source, output, given, made, count, channels):
+def average(name, source, output, given, made, zero, divisor, low, high):
+    """The requantiser of sums of codes that divides by one whole number; halves are rounded away from zero."""
+    if low == high:
+        raise ModelError(f"layer {name!r} gives one value only, {low}; convert the model again")
+    chain = (Linear(Fraction(1, divisor), Fraction(0)), Round("HALF_UP", low, high))
+    grid = Grid(Fraction(1), Fraction(0), low, high)
+    chains = (chain,) * source.shape[-1]
+    levels = [Fraction(code) for code in range(low + 1, high + 1)]
+    values, falling = threshold_table(chains, levels, source.low, source.high)
+    found = multiply_for(chains, grid, values, falling, low, source.low, source.high)
+    if found is None:
+        return Thresholds(name, source.name, output, values, falling, low)
+    return Multiply(name, source.name, output, **found)
+
+
+def pool_padding(name, given, made, inside, divisor, kernel):
+    """(code of a pool's padded taps, what zero points add to a sum): TFLite averages the codes themselves."""
+    return 0, 0
+
+
+def mean(name, source, output, given, made, count, low, high):
     """The Multiply behind sums of ``count`` codes."""
     multiplier, shift = quantize_multiplier(float(given.scale) / float(made.scale), name)
     more = min(count.bit_length() - 1, 32, 62 - shift)
     pair = (multiplier << more) // count, shift + more
-    return _multiply(name, source, output, [pair], np.full(channels, -given.zero_point * count, np.int64), made,
-                     made.format.code_low, made.format.code_high)
+    offset = np.full(source.shape[-1], -given.zero_point * count, np.int64)
+    return _multiply(name, source.name, output, [pair], offset, made, low, high)
 
 
 def _multiply(name, source, output, pairs, offset, made, low, high):

@@ -22,9 +22,11 @@ from lutloom.network import (
     Slice,
     Softmax,
     State,
+    Sum,
     SumPool,
     Table,
     Thresholds,
+    Times,
     TopK,
     Transpose,
     inputs_of,
@@ -115,6 +117,8 @@ def _layer(layer, sources, target):
         case Add() | Product():
             _need(len(sources) == 2, f"takes {len(sources)} inputs, not 2")
             _join(layer, sources, target)
+        case Sum() | Times():
+            _exact_join(layer, sources)
         case Table():
             size = layer.codes.shape
             _need(size == (1 << source.format.bits,), f"has a table of shape {size} for codes of {source.format}")
@@ -133,7 +137,7 @@ def _layer(layer, sources, target):
     if isinstance(layer, MaxPool | Flatten | Reshape | Transpose | Concat | Slice | Pad | State):
         for source in sources:
             _need(source.format == target.format, f"turns {source.format} into {target.format}, but only moves codes")
-    if isinstance(layer, Conv | Dense | SumPool | Offset | TopK | Add | Product | Table | Softmax):
+    if isinstance(layer, Conv | Dense | SumPool | Offset | TopK | Add | Product | Sum | Times | Table | Softmax):
         _need(target.format.kind != "bipolar", "gives bipolar codes, but only a requantiser can")
     if isinstance(layer, Thresholds | Multiply | Add | Product | Table | Softmax):
         _need(target.format.bits <= ACTIVATION_BITS, f"gives {target.format}, but activations take at most 16 bits")
@@ -167,6 +171,23 @@ def _join(layer, sources, target):
         fits = layer.shift >= 31 and all(shift >= 31 for shift in layer.shifts)
         _need(fits, "has shifts below 31, which sums do not take")
     _need(max(reach) < 1 << 31, f"computes with numbers up to {max(reach)}, beyond 32 bits")
+
+
+def _exact_join(layer, sources):
+    """The tables and inputs of a Sum or Times."""
+    _need(len(sources) == 2, f"takes {len(sources)} inputs, not 2")
+    for source in sources:
+        small = source.format.bits <= ACTIVATION_BITS and source.format.kind != "bipolar"
+        _need(small, f"takes {source.format}, but inputs must be numbers of at most 16 bits")
+    if isinstance(layer, Times):
+        whole = len(layer.offsets) == 2 and all(isinstance(offset, int) for offset in layer.offsets)
+        _need(whole, f"has offsets {layer.offsets}, not two whole numbers")
+        return
+    for table, source in zip((layer.first, layer.second), sources, strict=True):
+        size = 1 << source.format.bits
+        known = table.dtype == np.int64 and table.shape == (size,)
+        _need(known, f"has a table {table.dtype}{table.shape} for codes of {source.format}, not int64 ({size},)")
+        _need(max(abs(int(table.min())), abs(int(table.max()))) < 1 << 61, "has a table of more than 62 bits")
 
 
 def _softmax(layer, source):

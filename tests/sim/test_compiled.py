@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,6 +182,38 @@ def test_simulate_tells_of_faults(core):
     assert ("simulate", 600, 600) in seen
 
 
+def test_cycles_are_compared_with_the_prediction(core):
+    made = core()
+    for stalls in (0.0, 0.3):
+        found = simulate(made.folder, made.x, expected=made.y, stalls=stalls)
+        assert (found.predicted_interval_cycles, found.predicted_latency_cycles) == (made.interval, made.latency)
+        assert found.cycles_differ == ""
+    _edit(made, interval_cycles=made.interval - 1)
+    found = simulate(made.folder, made.x, expected=made.y, stalls=0.3)
+    assert found.cycles_differ == (f"cycles are not those of plan.json: interval {made.interval} counted, "
+                                   f"{made.interval - 1} predicted")
+    slow = core()
+    verilog = slow.folder / "rtl/lutloom_core.v"
+    verilog.write_text(verilog.read_text().replace("count <= 1;", "count <= 2;"))
+    found = simulate(slow.folder, slow.x, expected=slow.y)
+    assert found.differ == 0 and found.interval_cycles > slow.interval
+    assert f"{found.interval_cycles} counted, {slow.interval} predicted; latency" in found.cycles_differ
+
+
+def test_a_difference_that_only_the_run_without_stalls_shows(core):
+    made = core(frames=3, fault="wrong last")  # in the fourth frame that the core sees
+    assert simulate(made.folder, made.x, expected=made.y, stalls=0.3).differ == 1
+
+
+def test_a_network_with_state_is_one_stream(core, monkeypatch):
+    made = core(frames=200, fault="wrong last")  # in the fourth frame of each process
+    monkeypatch.setattr("lutloom.folder.load_network", lambda folder: SimpleNamespace(has_state=True))
+    assert simulate(made.folder, made.x, expected=made.y, jobs=4).differ == 1
+    made = core(frames=3, fault="wrong last")  # frames that come again, to count cycles, are not compared
+    found = simulate(made.folder, made.x, expected=made.y)
+    assert (found.frames, found.differ, found.interval_cycles) == (3, 0, made.interval)
+
+
 def test_index_in_a_flattened_output(core):
     made = core(fault="swapped values")
     plan = json.loads((made.folder / "plan.json").read_text())
@@ -193,6 +226,13 @@ def test_index_in_a_flattened_output(core):
 def _edit(made, **changes):
     path = made.folder / "plan.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _memory(made, image):
+    """Tells plan.json of the memory, and gives it another image."""
+    _edit(made, memories=[{"name": "bias", "width": 4, "depth": 18}])
+    simulate(made.folder, made.x, expected=made.y, count=1)
+    (made.folder / "rom/bias.hex").write_text(image)
 
 
 @pytest.mark.parametrize("break_it,error,text", [
@@ -208,7 +248,13 @@ def _edit(made, **changes):
     (lambda made: (made.folder / "rtl/more.v").write_text("module more(\n"), ToolError, "Verilator failed.*\n.*more.v"),
     (lambda made: (made.folder / "rom/bias.hex").unlink(), BuildError, "holds no rom/bias.hex, a ROM image"),
     (lambda made: (made.folder / "rom/bias.hex").write_text("1\n" * 19), BuildError, "cannot start: .*rom/bias.hex"),
-    (lambda made: (made.folder / "rom/bias.hex").write_text("xyzw\n"), BuildError, "cannot start: .*rom/bias.hex"),
+    (lambda made: (made.folder / "rom/bias.hex").write_text("1\nzz\n"), BuildError,
+     "rom/bias.hex, line 2: 'zz' is no hexadecimal word; build it again"),
+    (lambda made: (made.folder / "rom/bias.hex").write_bytes(b"1\n\xff\0\n"), BuildError, "hex, line 2: .* no hexa"),
+    (lambda made: _memory(made, "1\n2\n\n10\n"), BuildError, "line 4: '10' is wider than the memory's 4 bits; build"),
+    (lambda made: _memory(made, "1\n2\n"), BuildError, "rom/bias.hex holds 2 words, but the memory has 18; build"),
+    (lambda made: _edit(made, memories=[{"width": 4}]), BuildError, "plan.json does not describe the core's memories"),
+    (lambda made: _edit(made, memories=7), BuildError, "plan.json does not describe the core's memories"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_broken_folders(core, break_it, error, text):
     made = core()

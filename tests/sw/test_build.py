@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_networks  # noqa: E402
 
 from lutloom.build import build, verilog  # noqa: E402
+from lutloom.data import Data  # noqa: E402
 from lutloom.errors import BuildError, FitError, LutloomError, ToolError  # noqa: E402
 from lutloom.memories import read_hex_image  # noqa: E402
 from lutloom.network import Conv, Dense, Flatten, MaxPool, Network, Offset  # noqa: E402
@@ -70,6 +72,37 @@ def test_build_and_patch(board, tmp_path):
     assert_bitstreams_differ(folder, tmp_path / "other")
 
 
+def test_frames_are_of_the_data_and_no_reason_for_a_new_place_and_route(tmp_path):
+    reports = []
+    for seed in (1, 2):
+        x = np.random.default_rng(seed).integers(0, 256, (30, 6, 6, 1)).astype(np.uint8)
+        data = Data(x, np.arange(30) % 3, "data")
+        begun = time.monotonic()
+        reports.append(build(network(), board="icebreaker", output=tmp_path / str(seed), fps=1000, data=data))
+        wall = time.monotonic() - begun
+        assert 0.8 * wall - 0.5 < sum(reports[-1]["seconds"].values()) < wall + 0.1
+        with np.load(tmp_path / str(seed) / "expected.npz") as kept:
+            assert len(kept["x"]) == 8
+            np.testing.assert_array_equal(kept["x"], x[:8])  # their classes are mixed already
+            np.testing.assert_array_equal(kept["y"], network()(kept["x"]))
+        assert "logs" in reports[-1]["files"]
+    assert reports[1]["from_cache"] and text(reports[1]).split("\n\n")[0].endswith(" (from cache)")
+    assert_bitstreams_differ(tmp_path / "1", tmp_path / "2")
+
+
+def test_a_self_test_in_logic_is_the_same_whatever_the_data(tmp_path):
+    """A frame of few beats lies in logic, so that another one would mean another place and route."""
+    builder = NetworkBuilder((6,))
+    builder.add(Dense, "fc", small_networks.weights(np.random.default_rng(1), (3, 6), "int:3"))
+    small = builder.network("small")
+    kept = []
+    for seed in (1, 2):
+        data = Data(np.random.default_rng(seed).integers(0, 256, (9, 6)).astype(np.uint8), np.arange(9) % 3, "data")
+        verilog(small, board="icebreaker", output=tmp_path / str(seed), fps=1e5, calibrate=data)
+        kept.append((tmp_path / str(seed) / "board" / "lutloom_memories.v").read_text())
+    assert "selftest_frame" in kept[0] and kept[0] == kept[1]
+
+
 def assert_images_are_in_the_bitstream(folder):
     """Every ROM image in block RAM, read back out of the bitstream's text form."""
     source = next(iter([*folder.glob("*.asc.gz"), *folder.glob("*.config.gz")]))
@@ -89,6 +122,8 @@ def assert_bitstreams_differ(*folders):
 def test_verilog_alone(tmp_path):
     report = verilog(network(), board="ulx3s-12f", output=tmp_path / "rtl", top="stream", fps=1000)
     assert report["fmax_mhz"] is None and report["resources"]["lut4"]["estimated"] > 0
+    assert "(core alone)" in text(report) and "logs" not in report["files"]
+    assert (report["weights"], report["activations"]) == ("bitmask:X0.0XX, int:3", "uint:2")
     core = (tmp_path / "rtl" / "rtl" / "lutloom_core.v").read_text()
     assert "module lutloom_core(" in core and str(Path.cwd()) not in core and "site-packages" not in core
     assert not (tmp_path / "rtl" / "board").exists()

@@ -9,6 +9,9 @@ from onnx_models import QONNX, build, floats, node, real_model, saved
 
 from lutloom.check import check
 from lutloom.errors import ModelError
+from lutloom.network import Conv, Flatten, Weights
+from lutloom.network_builder import NetworkBuilder
+from lutloom.weights import WeightFormat
 
 
 @pytest.mark.parametrize("name", ["TFC_1W1A", "TFC_2W2A", "qkeras_jettagging", "CNV_1W1A_gtsrb_bnnpynq", "mnist-8",
@@ -41,8 +44,9 @@ def test_everything_that_is_not_supported_is_named(tmp_path):
     assert found[2].note.startswith("joins two computed tensors, but branches are not supported yet")
     assert not found.supported
     assert found.sentence.startswith("model 'net.onnx' has 3 unsupported layers (Add 'skip', HardSwish 'swish' besides "
-                                     "this): LeakyRelu 'leaky' is an operator that is not supported; supported are")
-    assert found.text.count("\n") > len(found) + 3
+                                     "this): LeakyRelu 'leaky' is supported only in models that are quantised")
+    assert found.text.count("\n") == len(found) + 1 + 3  # header, empty line, the notes of the other two
+    assert "LeakyRelu 'leaky'" not in found.text and "HardSwish 'swish'" in found.text
 
 
 def test_layers_behind_an_unknown_shape(tmp_path):
@@ -79,3 +83,18 @@ def test_input_layout_is_settled_here_too(tmp_path):
              node("Cast", "c", "y", to=TensorProto.DOUBLE)]
     found = check(saved(build(nodes, {"w": floats(2, 5, 3, 3)}, ("N", 6, 7, 5)), tmp_path))
     assert found.supported and found[0].shape == (4, 5, 2)
+
+
+def test_a_network_lists_its_layers(tmp_path):
+    builder = NetworkBuilder((4, 4, 1))
+    weights = Weights(np.ones((2, 4, 4, 1), np.uint16), WeightFormat.parse("int:4"), (1,))
+    builder.add(Conv, "conv", weights)
+    builder.add(Flatten, "flat")
+    builder.network("net").save(tmp_path / "net.npz")
+    found = check(tmp_path / "net.npz")
+    assert found.supported and found.sentence == ""
+    assert [(row.layer, row.op, row.becomes, row.shape, row.weights) for row in found] == [
+        ("conv", "conv", "int:4", (1, 1, 2), 32), ("flat", "flatten", found[1].becomes, (2,), 0)]
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 4)))
+    with pytest.raises(ModelError, match="data.npz is not a network of lutloom; give an .onnx file or what lutloom qu"):
+        check(tmp_path / "data.npz")

@@ -187,7 +187,15 @@ def test_unknown_kind_of_file(tmp_path, capsys):
 
 def test_a_network_instead_of_a_model(tmp_path, capsys):
     (tmp_path / "net.npz").write_bytes(b"")
-    assert "give the .onnx file that it was made of" in refused(capsys, "check", tmp_path / "net.npz")
+    assert "is not a network of lutloom; give an .onnx file or" in refused(capsys, "check", tmp_path / "net.npz")
+
+
+def test_an_option_that_is_none_prints_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["simulate", "d", "--data", "digits", "--stall", "0.1", "--frames", "3"])
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("usage: lutloom simulate") and "unrecognized arguments: --frames 3" in err
 
 
 def test_folder_instead_of_a_file(tmp_path, capsys):
@@ -209,6 +217,7 @@ def test_unsupported_operator_is_named_with_its_layer(tmp_path, capsys):
     path = dense_model(tmp_path / "odd.onnx", operators=["Sin"])
     status, out, err = run(capsys, "check", path)
     assert status == 1 and "Sin" in out + err and "odd_sin" in out + err and "Traceback" not in err
+    assert (out + err).count("is an operator that is not supported") == 1
     assert "odd_sin" in refused(capsys, "quantize", path, "-o", tmp_path / "net.npz", *QUANTISATION)
     assert not (tmp_path / "net.npz").exists()
 
@@ -368,7 +377,7 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     np.savez(folder / "data.npz", x=np.arange(60, dtype=np.uint8).reshape(10, 6) * 4, y=np.arange(10) % 3)
     assert cli.main(["verilog", str(dense_model(folder / "small.onnx")), "--board", "icebreaker", "-o",
-                     str(folder / "out"), *QUANTISATION, "--calibrate", str(folder / "data.npz")]) == 0
+                     str(folder / "out"), "--fps", "5e6", *QUANTISATION, "--calibrate", str(folder / "data.npz")]) == 0
     return folder
 
 
@@ -377,6 +386,20 @@ def test_simulate(built, capsys):
     result = json.loads(out)
     assert status == 0, err
     assert result["frames"] == 10 and result["differ"] == 0 and result["latency_cycles"] > 0
+    for key in ("interval_cycles", "latency_cycles"):
+        assert result[key] == result[f"predicted_{key}"]
+    _, out, _ = run(capsys, "simulate", built / "out", "--data", built / "data.npz", "--stalls", 0.2)
+    assert "cycles, of a run without stalls  counted  predicted" in out
+
+
+def test_simulate_a_folder_whose_cycles_are_not_those_of_the_plan(built, tmp_path, capsys):
+    shutil.copytree(built / "out", tmp_path / "out")
+    plan = tmp_path / "out" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"latency_cycles": 3}))
+    status, out, err = run(capsys, "simulate", tmp_path / "out", "--data", built / "data.npz", "--json")
+    counted = json.loads(out)["latency_cycles"]
+    assert status == 1
+    assert err == f"lutloom: cycles are not those of plan.json: latency {counted} counted, 3 predicted\n"
 
 
 def test_simulate_a_folder_with_a_flipped_rom_bit(built, tmp_path, capsys):
@@ -388,6 +411,21 @@ def test_simulate_a_folder_with_a_flipped_rom_bit(built, tmp_path, capsys):
     image.write_text("\n".join(f"{int(word, 16) ^ 1:0{len(word)}x}" for word in words) + "\n")
     status, out, err = run(capsys, "simulate", tmp_path / "out", "--data", built / "data.npz", "--json")
     assert status == 1 and json.loads(out)["differ"] > 0 and "differ" in err
+
+
+def test_a_report_says_what_was_used_where_nothing_was_chosen(model, calibration, tmp_path, capsys):
+    _, out, _ = run(capsys, "verilog", model, "--board", "icebreaker", "-o", tmp_path / "out", "--top", "stream",
+                    "--calibrate", calibration, "--json")
+    report = json.loads(out)
+    assert (report["weights"], report["activations"]) == ("int:8", "8")
+
+
+def test_simulate_a_core_whose_gaps_alternate(tmp_path, capsys):
+    np.savez(tmp_path / "data.npz", x=np.arange(60, dtype=np.uint8).reshape(10, 6) * 4)
+    run(capsys, "verilog", dense_model(tmp_path / "small.onnx"), "--board", "icebreaker", "-o", tmp_path / "out",
+        *QUANTISATION, "--calibrate", tmp_path / "data.npz")
+    status, _, err = run(capsys, "simulate", tmp_path / "out", "--data", tmp_path / "data.npz")
+    assert status == 0, err
 
 
 def test_more_frames_than_there_are(built, capsys):

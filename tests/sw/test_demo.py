@@ -65,3 +65,7 @@ def test_a_table_that_disagrees_is_an_error(report, tmp_path, monkeypatch):
     monkeypatch.setattr(lutloom, "simulate", lambda *_, **__: SimulationResult(9, 0, 1, 1, 1, None))
     with pytest.raises(LutloomError, match="only 9 of 10 frames ran"):
         demo.demo(tmp_path, frames=10, stream=io.StringIO())
+    found = SimulationResult(10, 0, 1, 5, 1, None, predicted_interval_cycles=4, predicted_latency_cycles=1)
+    monkeypatch.setattr(lutloom, "simulate", lambda *_, **__: found)
+    with pytest.raises(LutloomError, match="interval 5 counted, 4 predicted"):
+        demo.demo(tmp_path, frames=10, stream=io.StringIO())

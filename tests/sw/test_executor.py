@@ -61,3 +61,26 @@ def test_a_state_feeds_itself():
     links = run(units, 1, 3, 5)
     assert len(links[4]) == 15
     assert [link[:2] for link in links[1:2]] == [[0, 1]]
+
+
+def test_gaps_that_alternate_count_with_their_mean():
+    units = in_a_row([Pipe(1, 2), Turn()])
+    assert predict(units, 1, 1).interval_cycles == 1.5
+
+
+class Turn:
+    """Offers its beats one cycle and two cycles behind each other, in turn."""
+
+    busy = 0
+
+    def start(self):
+        return self
+
+    def offer(self, beat, arrived, left):
+        if beat >= len(arrived):
+            return None
+        return max(arrived[beat] + 1, left[beat - 1] + 1 + beat % 2 if beat else 0)
+
+    def accept(self, beat, arrived, left):
+        after = arrived[-1] + 1 if arrived else 0
+        return after if not beat else None if beat > len(left) else max(after, left[beat - 1])

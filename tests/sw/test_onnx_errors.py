@@ -182,10 +182,10 @@ def test_weights_that_are_no_numbers(tmp_path, value):
 
 @pytest.mark.parametrize("nodes, text", [
     ([node("Sin", "x", "y", "odd")], "Sin 'odd' is an operator that is not supported; supported are Add, ArgMax, "),
-    ([node("LeakyRelu", "x", "y")], "LeakyRelu 'leakyrelu_0' is an operator that is not supported"),
+    ([node("LeakyRelu", "x", "y")], "LeakyRelu 'leakyrelu_0' is supported only in models that are quantised"),
     ([node("Relu", "x", "r"), node("Add", "x r", "y", "skip")],
      "Add 'skip' joins two computed tensors, but branches are not supported yet"),
-    ([node("Concat", "x x", "y", "cat", axis=1)], "Concat 'cat' is an operator that is not supported"),
+    ([node("Concat", "x x", "y", "cat", axis=1)], "Concat 'cat' is supported only in models that are quantised"),
     ([node("MatMul", "x x", "y")], "MatMul 'dense_0' multiplies two computed tensors"),
     ([node("MatMul", "w x", "y")], "multiplies by constants on the left"),
     ([node("Conv", "x x", "y")], "Conv 'conv_0' computes its weights, which must be constant"),

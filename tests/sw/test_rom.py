@@ -63,7 +63,9 @@ def test_depthwise_there_and_back(shape, units):
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_depthwise_weights_are_read_by_the_manifest(multiplier):
     codes = np.random.default_rng(1).integers(0, 16, (4 * multiplier, 3, 2, 1)).astype(np.uint16)
-    record = {"shape": list(codes.shape), "groups": 4, "units": 2 * multiplier, "lanes": 2, "code_bits": 4}
+    record = {
+        "shape": list(codes.shape), "kernel": [3, 2], "groups": 4, "units": 2 * multiplier, "lanes": 2, "code_bits": 4,
+    }
     assert (words_to_weights(record, pack(depthwise_words(codes, 2 * multiplier), 4)) == codes).all()
 
 

@@ -1,0 +1,209 @@
+"""ONNX operators of several computed tensors, and those that take parts of one: only quantised models have them."""
+
+import numpy as np
+
+from lutloom.frontend import onnx_elementwise
+from lutloom.frontend.onnx_layout import new_index
+from lutloom.frontend.onnx_values import Const, Tensor, map_index
+
+
+def joined(op):
+    """Add, Sub or Mul of two tensors that broadcast, either of them a constant that knows its codes."""
+    if not op.reader.quantised:
+        return onnx_elementwise.affine(op)
+    given = [op.given(0), op.given(1)]
+    if any(not isinstance(part, Tensor) and (part is None or part.codes is None or part.codes.bits != 8)
+           for part in given):
+        return onnx_elementwise.affine(op)
+    kind = op.type.removeprefix("QLinear").lower()
+    rank = max(len(part.shape if isinstance(part, Tensor) else _unbatched(op, part.array.shape)) for part in given)
+    first, second = (_aligned(op, part, rank) for part in given)
+    try:
+        own = np.broadcast_shapes(first.shape, second.shape)
+        shape = np.broadcast_shapes(op.reader.shapes[first.value], op.reader.shapes[second.value])
+    except ValueError:
+        raise op.error(f"joins tensors of shapes {first.shape} and {second.shape} without the batch, which do not fit; "
+                       "export the model again") from None
+    whole = next((part for part in (first, second) if part.shape == own and op.reader.shapes[part.value] == shape),
+                 None)
+    if whole is None:
+        raise op.error(f"joins tensors of shapes {first.shape} and {second.shape}, neither of which has the shape of "
+                       "the result; this is not supported")
+    other = second if whole is first else first
+    if other.shape == own and (other.index.ravel() != whole.index.ravel()).any():
+        raise op.error("joins two tensors of different layouts, which is not supported; transpose neither")
+    return op.reader.emit(op, kind, first, shape=shape, index=whole.index, others=(second.value,))
+
+
+def _unbatched(op, shape):
+    """A constant's shape without the batch's side of 1."""
+    if len(shape) > 1 and shape[0] != 1 and len(shape) == 4:
+        raise op.error(f"joins a constant of shape {shape}, whose batch must be 1; export the model again")
+    return shape[1:] if len(shape) in (2, 4) and shape[0] == 1 else shape
+
+
+def _aligned(op, part, rank):
+    """A Tensor whose value has one side, or three; a constant becomes a value."""
+    if isinstance(part, Const):
+        return _constant(op, part, rank)
+    shape = op.reader.shapes[part.value]
+    if rank == 3 and len(shape) == 1 and part.shape == (shape[0], 1, 1):
+        return op.reader.emit(op, "reshape", part, shape=(1, 1, shape[0]), index=part.index,
+                              part=f"map{op.reader.count('map')}")
+    if rank == 3 and len(shape) == 3 and (part.index.ravel() != map_index(shape).ravel()).any():
+        raise op.error(f"joins a tensor of shape {part.shape} that was reshaped or transposed, which is not supported; "
+                       "keep maps as they were computed")
+    return part
+
+
+def _constant(op, part, rank):
+    """A value of a constant's codes."""
+    shape = _unbatched(op, part.array.shape)
+    shape = (1,) * (rank - len(shape)) + tuple(shape)
+    if len({*np.ravel(part.codes.scale)}) != 1 or len({*np.ravel(part.codes.zero_point)}) != 1:
+        raise op.error("joins a constant quantised by channel, which is not supported; quantise it per tensor")
+    codes = part.codes.codes.reshape(shape)
+    if rank == 3:
+        codes = codes.transpose(1, 2, 0)
+    if rank not in (1, 3):
+        raise op.error(f"joins tensors of {rank + 1} dimensions, which is not supported; use vectors or NCHW maps")
+    index = map_index(codes.shape) if rank == 3 else np.arange(codes.size)
+    return op.reader.constant(op, part, codes, index)
+
+
+def concat(op):
+    """Concat of maps along channels, height or width, or of vectors."""
+    parts = [part if isinstance(part, Tensor) else None for part in op.inputs]
+    if None in parts:
+        raise op.error("joins a constant to a computed tensor, which is not supported; leave it out")
+    ranks = {len(part.shape) for part in parts}
+    rank = len(parts[0].shape)
+    axis = op.attribute("axis", 1)
+    axis += rank + 1 if axis < 0 else 0
+    if len(ranks) != 1 or not 1 <= axis <= rank or rank not in (1, 3):
+        raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)} along axis {axis} "
+                       "(counted with the batch), which is not supported; join NCHW maps, or vectors")
+    parts = [_aligned(op, part, rank) if rank == 3 else op.reader.flat(part) for part in parts]
+    shapes = [op.reader.shapes[part.value] for part in parts]
+    place = 0 if rank == 1 else (2, 0, 1)[axis - 1]
+    if any(a != b for shape in shapes for i, (a, b) in enumerate(zip(shape, shapes[0], strict=True)) if i != place):
+        raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)}, which do not fit; "
+                       "export the model again")
+    shape = list(shapes[0])
+    shape[place] = sum(shape[place] for shape in shapes)
+    if rank == 1:
+        starts = np.cumsum([0, *(len(part.index) for part in parts)])
+        index = np.concatenate([part.index + start for part, start in zip(parts, starts, strict=False)])
+    else:
+        index = new_index(op, shape).transpose(2, 0, 1)
+    integer = {part.integer for part in parts}
+    if len(integer) != 1:
+        raise op.error("joins codes and real numbers; export the model again")
+    return op.reader.emit(op, "concat", parts[0], {"axis": place}, shape=shape, index=index,
+                          others=tuple(part.value for part in parts[1:]))
+
+
+def slice_(op):
+    """Slice by constants, of a map or a vector."""
+    tensor = op.computed()
+    starts, ends = (op.constant(position, "bounds").array.ravel().tolist() for position in (1, 2))
+    rank = len(tensor.shape) + 1
+    axes = range(len(starts)) if op.given(3) is None else op.constant(3, "axes").array.ravel().tolist()
+    steps = [1] * len(starts) if op.given(4) is None else op.constant(4, "steps").array.ravel().tolist()
+    parts = [range(size) for size in tensor.shape]
+    if not len(starts) == len(ends) == len(list(axes)) == len(steps) or 0 in steps:
+        raise op.error("has bounds, axes and steps that do not fit; export the model again")
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis += rank if axis < 0 else 0
+        if not 0 <= axis < rank:
+            raise op.error(f"slices axis {axis} of {rank} dimensions; export the model again")
+        if axis == 0:
+            if start or step != 1 or end < op.reader.batch:
+                raise op.error("slices the batch, which is not supported; slice only the other dimensions")
+            continue
+        parts[axis - 1] = range(tensor.shape[axis - 1])[start:end:step]
+    return _part(op, tensor, parts)
+
+
+def split(op):
+    """Split into parts of given or equal sizes."""
+    tensor = op.computed()
+    rank, count = len(tensor.shape) + 1, len(op.node.output)
+    axis = op.attribute("axis", 0)
+    axis += rank if axis < 0 else 0
+    if not 1 <= axis < rank:
+        raise op.error(f"splits axis {axis} of {rank} dimensions, which is not supported; split any but the batch")
+    side, sizes = tensor.shape[axis - 1], op.attribute("split")
+    if op.given(1) is not None:
+        sizes = op.constant(1, "sizes").array.ravel().tolist()
+    if sizes is None:
+        each = -(-side // count)
+        sizes = [min(each, side - each * i) for i in range(count)]
+    if len(sizes) != count or sum(sizes) != side or min(sizes) < 1:
+        raise op.error(f"splits a side of {side} into {sizes}; export the model again")
+    results, begin = [], 0
+    for index, (name, size) in enumerate(zip(op.node.output, sizes, strict=True)):
+        parts = [range(length) for length in tensor.shape]
+        parts[axis - 1] = range(begin, begin + size)
+        begin += size
+        results.append(_part(op, tensor, parts, f"part{index}") if name in op.reader.wanted else None)
+    return results
+
+
+def _part(op, tensor, parts, part=""):
+    """The Tensor of one range an axis of the ONNX tensor."""
+    if any(len(range_) == 0 for range_ in parts):
+        raise op.error("takes nothing of its input; export the model again")
+    if all(range_ == range(size) for range_, size in zip(parts, tensor.shape, strict=True)):
+        return tensor
+    shape, rank = op.reader.shapes[tensor.value], len(parts)
+    if rank == 3 and len(shape) == 3 and (tensor.index.ravel() == map_index(shape).ravel()).all():
+        parts = [parts[1], parts[2], parts[0]]
+    elif len(shape) != rank or not tensor.in_order:
+        raise op.error(f"slices a tensor of shape {tensor.shape} that was reshaped or transposed from a value of shape "
+                       f"{shape} (NHWC), which is not supported; keep maps as they were computed")
+    size = tuple(len(range_) for range_ in parts)
+    params = {"begin": tuple(range_.start for range_ in parts), "sizes": size,
+              "steps": tuple(range_.step for range_ in parts)}
+    index = new_index(op, size)
+    moved = rank == 3 and not tensor.in_order
+    return op.reader.emit(op, "slice", tensor, params, shape=size, part=part,
+                          index=index.transpose(2, 0, 1) if moved or tensor.shape != shape else index)
+
+
+def pad(op):
+    """Pad with one constant number."""
+    tensor = op.computed()
+    if op.attribute("mode", "constant") != "constant":
+        raise op.error(f"has mode {op.attribute('mode')!r}, which is not supported; pad with a constant")
+    widths = op.attribute("pads") if op.given(1) is None else op.constant(1, "widths").array.ravel().tolist()
+    rank, shape = len(tensor.shape) + 1, op.reader.shapes[tensor.value]
+    number = op.attribute("value", 0.0) if op.given(2) is None else op.constant(2, "value").array.item()
+    if op.given(3) is not None or widths is None or len(widths) != 2 * rank or min(widths) < 0 or widths[0] or (
+            widths[rank] or max(widths) > 1 << 16):
+        raise op.error(f"pads by {widths}, which is not supported; pad any but the batch by small numbers")
+    if rank != 4 or len(shape) != 3 or (tensor.index.ravel() != map_index(shape).ravel()).any():
+        raise op.error(f"pads a tensor of shape {tensor.shape} that is no NCHW map as it was computed, which is not "
+                       "supported")
+    before, after = ((side[1], side[2], side[0]) for side in (widths[1:rank], widths[rank + 1:]))
+    size = tuple(b + length + a for b, length, a in zip(before, shape, after, strict=True))
+    return op.reader.emit(op, "pad", tensor, {"before": tuple(before), "after": tuple(after), "value": float(number)},
+                          shape=size, index=new_index(op, size).transpose(2, 0, 1))
+
+
+def only_quantised(handler):
+    """An operator that models of real numbers do not have yet."""
+
+    def convert(op):
+        if not op.reader.quantised:
+            raise op.error("is supported only in models that are quantised (QDQ, QOperator); use a model that is one "
+                           "chain of layers")
+        return handler(op)
+
+    return convert
+
+
+ONLY_QUANTISED = {("", name): only_quantised(handler) for name, handler in
+                  (("Concat", concat), ("Slice", slice_), ("Split", split), ("Pad", pad))}
+
+OPERATORS = {**dict.fromkeys([("", "Add"), ("", "Sub"), ("", "Mul")], joined), **ONLY_QUANTISED}
