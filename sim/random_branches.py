@@ -24,6 +24,7 @@ from lutloom.network import (
     Table,
     Tensor,
     Thresholds,
+    TopK,
 )
 from lutloom.shapes import output_shape
 from lutloom.sim.random_network import Builder
@@ -152,9 +153,9 @@ class BranchBuilder(Builder):
         chance.shuffle(pair)
         self.meet(pair)
 
-    def meet(self, pair):
+    def meet(self, pair, format=None):
         """The sum, difference or product of two tensors of equal shape."""
-        chance, format = self.chance, self.format(numbers=True)
+        chance, format = self.chance, format or self.format(numbers=True)
         zero = self.codes(format)
         low = zero if chance.random() < 0.3 else format.code_low
         offsets = tuple(-int(tensor.zero_point) if chance.random() < 0.8 else chance.randint(-40, 40)
@@ -201,6 +202,19 @@ class BranchBuilder(Builder):
             last.name, last.shape, last.format, last.scale, last.zero_point, min(part.low for part in parts),
             max(part.high for part in parts),
         )
+
+    def twice(self):
+        """The same sums brought to codes in two ways, which meet."""
+        if len(self.last.shape) == 3:
+            self.same()
+        else:
+            self.dense()
+        sums, format, parts = self.last, self.format(), []
+        for _ in range(2):
+            self.last = sums
+            self.bring(format)
+            parts.append(self.last)
+        self.unite(parts, self.chance.randrange(len(sums.shape)))
 
     def slice(self):
         """Some codes of each axis, every other one perhaps."""
@@ -263,8 +277,9 @@ class BranchBuilder(Builder):
         self.last = start
         if start.format.kind == "bipolar" or start.format.bits > 8:
             self.way(self.format(numbers=True), start.shape[-1])
-        self.meet([self.last, before])
-        self.bring(format)
+        pair = [self.last, before]
+        self.chance.shuffle(pair)
+        self.meet(pair, format)
         self.close(before)
 
     def delay(self):
@@ -321,7 +336,7 @@ class BranchBuilder(Builder):
 
 
 BLOCKS = ("add_or_product", "add_or_product", "concat", "concat", "slice", "shuffle", "pad", "table", "reshape",
-          "stream", "recur", "delay", "depthwise", "same", "pool")
+          "stream", "recur", "delay", "depthwise", "same", "pool", "twice")
 
 
 def random_branches(seed):
@@ -355,10 +370,16 @@ def random_branches(seed):
         b.bring(b.format())
     if any(isinstance(layer, Pad | State) for layer in b.layers):
         b.wait()
-    if chance.random() < 0.2 and prod(b.last.shape) <= 40:
-        if len(b.last.shape) == 3 and chance.random() < 0.6:
+        if chance.random() < 0.3:
+            b.recur()  # the network's output is read inside it too
+    ending = chance.random()
+    if ending < 0.3 and prod(b.last.shape) <= 40:
+        if len(b.last.shape) == 3 and (ending < 0.1 or chance.random() < 0.6):
             b.add(Flatten(**b.names("flatten")))
-        b.softmax()
+        if ending >= 0.1:
+            b.softmax()
+        elif b.last.format.kind != "bipolar":
+            b.add(TopK(**b.names("top"), k=chance.randint(1, min(3, b.last.shape[0]))))
     own = b.tensors["x"].shape
     return Network(
         name=f"branches_{seed}", tensors=b.tensors, layers=tuple(b.layers), input="x", output=b.last.name,

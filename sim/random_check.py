@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lutloom.emit import write_rtl
 from lutloom.errors import LutloomError
-from lutloom.network import Multiply
+from lutloom.manifest import read_weights
+from lutloom.network import Conv, Dense, Multiply
 from lutloom.passes.verify import verify
-from lutloom.passes.widen import widen
+from lutloom.passes.widen import KNOWN, MOVING, widen
 from lutloom.sim.random_branches import random_branches
 from lutloom.sim.random_network import random_inputs, random_network, random_plan
 from lutloom.simulate import simulate
@@ -59,7 +62,8 @@ def check(seed, folder, frames=6, stalls=0.4, branches=False):
     Check
     """
     network = verify(random_branches(seed) if branches else random_network(seed))
-    patchable = not branches and seed % 4 == 0 and not any(isinstance(layer, Multiply) for layer in network.layers)
+    able = all(isinstance(layer, MOVING | KNOWN) and not isinstance(layer, Multiply) for layer in network.layers)
+    patchable = able and seed % 4 == 0
     if patchable:
         network = verify(widen(network))
     plan = random_plan(network, seed, FAMILIES[seed % 3], patchable)
@@ -68,6 +72,9 @@ def check(seed, folder, frames=6, stalls=0.4, branches=False):
     _, _, _, prediction = write_rtl(network, plan, folder)
     network.save(folder / "network.npz")
     x = random_inputs(network, frames, seed)
+    weights = read_weights(folder)
+    lost = [layer.name for layer in network.layers if isinstance(layer, Conv | Dense)
+            and not np.array_equal(weights[layer.name], layer.weights.codes)]
     layers = " ".join(type(layer).__name__ for layer in network.layers)
     predicted = prediction.interval_cycles, prediction.latency_cycles
     try:
@@ -79,7 +86,9 @@ def check(seed, folder, frames=6, stalls=0.4, branches=False):
     counted = steady.interval_cycles, steady.latency_cycles
     differ = steady.differ + stalled.differ
     problem = ""
-    if differ:
+    if lost:
+        problem = f"weights are not those of the ROM images in {', '.join(lost)}"
+    elif differ:
         problem = str(steady.first_difference or stalled.first_difference)
     elif counted != predicted:
         problem = f"predicted interval and latency {predicted}, counted {counted}"

@@ -23,7 +23,7 @@ from lutloom.network import (
     TopK,
     Weights,
 )
-from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain
+from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain, window_of
 from lutloom.planner import with_credits
 from lutloom.shapes import output_shape
 from lutloom.weights import WeightFormat
@@ -239,7 +239,7 @@ def _random_stage(chance, group, flat):
         units = out = width = chance.choice([w for w in widths if not (flat and outputs % w)])
     elif group.kind == "pool":
         units = width
-        cost = group.main.kernel[1]
+        cost = window_of(group)["kernel"][1]
         out = _out(chance, units, outputs, cost, flat, width < channels)
         if out is None:
             width = units = out = 1
@@ -247,7 +247,7 @@ def _random_stage(chance, group, flat):
         parts = group.main.groups if convolution else 1
         per = outputs // parts
         units = chance.choice([u for u in range(1, per + 1) if parts == 1 or per % u == 0])
-        kw = group.main.weights.codes.shape[2] if convolution else 1
+        kw = window_of(group)["kernel"][1] if convolution else 1
         cost = kw * -(-share // width)
         if group.depthwise:
             units, cost = per * width, kw
@@ -257,6 +257,7 @@ def _random_stage(chance, group, flat):
     return StagePlan(
         name, group.kind, layers, width, units, out, dsp=chance.random() < 0.3,
         weights_place=chance.choice(["ebr", "lut"]), parameters_place=chance.choice(["ebr", "lut"]),
+        rows_place="lut" if share % 3 == 1 else "ebr",  # not drawn: the plans of old seeds stay
     )
 
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from math import gcd, prod
 
-from lutloom.cost import Cost
+from lutloom.cost import Cost, ram_blocks
 from lutloom.errors import FitError
 from lutloom.executor import Deadlock, most_held, run
 from lutloom.hw.core import Core
@@ -12,6 +12,7 @@ from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_
 from lutloom.stage_options import dot_options, pool_options, stage_options
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
+BUFFER_TRIES = 4  # plans that are made until the buffers of one fit beside its stages
 MOST_LUTS = 30_000  # what nextpnr places as WebAssembly within minutes and 4 GB
 
 
@@ -21,7 +22,6 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
     Parameters
     ----------
     network : Network
-        A chain.
     chip : lutloom.board.Chip
     clock_mhz : float
     fps : float, optional
@@ -62,14 +62,18 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
                 f"{slowest!r} takes {max(fastest):,} at least; ask for less with --fps"
             )
         paces = [pace for pace in paces if pace <= wanted]
-        chosen = _choose(groups, options, paces[-1], have)
-    else:
-        chosen = _fastest(groups, options, paces, have)
-    if chosen is None:
-        _refuse(groups, options, paces[-1], have, chip, fps)
-    stages = [option.stage for option in chosen]
-    plan = Plan("dataflow", family, stages[0].width, tuple(stages), patchable)
-    return with_credits(network, plan)
+    left = have
+    for _ in range(BUFFER_TRIES):
+        chosen = _fastest(groups, options, paces, left) if fps is None else _choose(groups, options, paces[-1], left)
+        if chosen is None:
+            break
+        stages = [option.stage for option in chosen]
+        plan = with_credits(network, Plan("dataflow", family, stages[0].width, tuple(stages), patchable))
+        buffers = sum(_buffer_blocks(*pair, family, latency) for pair in zip(groups, plan.stages, strict=True))
+        if _total(chosen).ebr + buffers <= have.ebr:
+            return plan
+        left = replace(have, ebr=have.ebr - buffers)
+    _refuse(groups, options, paces[-1], left, chip, fps)
 
 
 def with_credits(network, plan):
@@ -164,10 +168,10 @@ def run_plan(network, plan):
         raise FitError(f"the plan's streams cannot go on: {deadlock}; take --fps, for another plan") from None
     (sink,) = {link for unit in core.units for link in unit.outputs} - {
         link for unit in core.units for link in unit.inputs}
-    return core, links[sink][-1] - links[sink][-1 - beats]
+    return core, -((links[sink][-1 - 2 * beats] - links[sink][-1]) // 2)  # of two frames: it may alternate
 
 
-FRAMES = 3  # after which the streams of a plan have found their pace, near enough to compare plans
+FRAMES = 4  # after which the streams of a plan have found their pace, near enough to compare plans
 
 
 def _names(groups):
@@ -359,6 +363,12 @@ def _refuse(groups, options, pace, have, chip, fps):
     )
 
 
+def _buffer_blocks(group, stage, family, latency):
+    """Block RAMs of the buffers in front of a stage."""
+    return sum(ram_blocks(tensor.format.bits * stage.width, depth, family, latency)
+               for tensor, depth in zip(group.inputs, stage.buffers, strict=False) if depth)
+
+
 def estimate(network, plan, chip):
     """Resources that a plan is expected to take: dict of lut4, ebr, dsp."""
     total = Cost(0, 0, 0, 0)
@@ -370,6 +380,8 @@ def estimate(network, plan, chip):
             ways = pool_options(network, group, stage.name, stage.layers, stage.width, *shared)
         else:
             ways = [o for o in stage_options(network, group, stage.name, *shared, chip) if o.stage.width == stage.width]
-        cost = min(ways, key=lambda option: abs(option.stage.out_width - stage.out_width)).cost
-        total = Cost(0, total.lut4 + cost.lut4, total.ebr + cost.ebr, total.dsp + cost.dsp)
+        cost = min(ways, key=lambda option: (abs(option.stage.out_width - stage.out_width),
+                                             option.stage.dsp != stage.dsp)).cost
+        ebr = cost.ebr + _buffer_blocks(group, stage, chip.family, plan.memory_latency)
+        total = Cost(0, total.lut4 + cost.lut4, total.ebr + ebr, total.dsp + cost.dsp)
     return {"lut4": total.lut4, "ebr": total.ebr, "dsp": total.dsp}

@@ -7,7 +7,27 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.intervals import output_range
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, Offset, SumPool, Thresholds, TopK
+from lutloom.network import (
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Network,
+    Offset,
+    Pad,
+    Reshape,
+    Slice,
+    State,
+    SumPool,
+    Thresholds,
+    TopK,
+    inputs_of,
+)
+
+MOVING = MaxPool | Flatten | Reshape | Concat | Slice | Pad | State
+KNOWN = Conv | Dense | SumPool | Multiply | Offset | Thresholds | TopK
 
 
 def widen(network: Network) -> Network:
@@ -18,11 +38,21 @@ def widen(network: Network) -> Network:
     Raises
     ------
     ModelError
-        For a requantiser whose hardware depends on its numbers, and for a bias beyond the bound.
+        For layers whose hardware depends on their numbers, and for a bias beyond the bound.
     """
     tensors = {network.input: _whole(network.tensors[network.input])}
     for layer in network.layers:
-        source, target = tensors[layer.input], network.tensors[layer.output]
+        target = network.tensors[layer.output]
+        if isinstance(layer, MOVING):
+            before = tensors.get(inputs_of(layer)[0], target)  # a state's may be given later
+            tensors[layer.output] = _whole(replace(target, format=before.format))
+            continue
+        if not isinstance(layer, KNOWN):
+            raise ModelError(
+                f"layer {layer.name!r} ({type(layer).__name__}) has hardware that depends on its numbers; build "
+                "without --patchable"
+            )
+        source = tensors[layer.input]
         if isinstance(layer, Multiply):
             if layer.output == _logits(network):
                 raise ModelError(
@@ -44,7 +74,7 @@ def widen(network: Network) -> Network:
                     "does not hold; build without --patchable"
                 )
             target = _of_range(target, low, high)
-        elif isinstance(layer, Thresholds | MaxPool | Flatten):
+        elif isinstance(layer, Thresholds):
             target = _whole(target)
         tensors[layer.output] = target
     return replace(network, tensors=tensors)

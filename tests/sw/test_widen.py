@@ -10,10 +10,24 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_networks  # noqa: E402
 
 from lutloom.errors import ModelError  # noqa: E402
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, TopK  # noqa: E402
+from lutloom.formats import Format  # noqa: E402
+from lutloom.network import (  # noqa: E402
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Multiply,
+    Network,
+    Offset,
+    Pad,
+    Reshape,
+    Slice,
+    TopK,
+)
 from lutloom.network_builder import NetworkBuilder  # noqa: E402
 from lutloom.passes.verify import verify  # noqa: E402
 from lutloom.passes.widen import biased, widen  # noqa: E402
+from lutloom.sim.random_branches import BranchBuilder  # noqa: E402
 
 
 def network(*ends, seed=1):
@@ -78,3 +92,42 @@ def test_multipliers_are_refused_with_the_way_out_of_each():
         rng = np.random.default_rng(3)
         behind = (Dense, "last", small_networks.weights(rng, (2, 3), "int:3"))
         widen(network((Multiply, "mid", *multiply(3)), behind))
+
+
+def branching(seed=1):
+    """Ways that meet, their parts, and a state, of activations of few bits."""
+    b = BranchBuilder(seed)
+    b.start((4, 4, 2), Format("uint", 3))
+    image = b.last
+    before = b.state((1, 4, 2), Format("uint", 3))
+    b.unite([before, image], 0)
+    united = b.last
+    b.moved(Slice, begin=(4, 0, 0), sizes=(1, 4, 2), steps=(1, 1, 1))
+    b.close(before)
+    b.last = united
+    b.moved(Pad, before=(0, 1, 0), after=(0, 0, 0), code=1)
+    b.moved(Reshape, shape=(5, 2, 5))
+    b.add(Conv(**b.names("conv"), weights=b.weights((3, 1, 1, 5))))
+    b.moved(Reshape, shape=(30,))
+    return b
+
+
+def test_layers_that_move_codes_are_widened_with_what_they_move():
+    b = branching()
+    small = Network("b", b.tensors, tuple(b.layers), "x", b.last.name, (4, 4, 2), "NHWC", b.last.shape)
+    wide = verify(widen(verify(small)))
+    x = np.random.default_rng(7).integers(0, 8, (6, 4, 4, 2), dtype=np.uint8)
+    assert (small(x) == wide(x)).all()
+    assert wide.tensors[b.last.name].format == wide.tensors[b.layers[-2].output].format
+    assert wide.tensors[b.last.name].format.bits > small.tensors[b.last.name].format.bits
+
+
+def test_sums_of_codes_are_refused():
+    b = branching()
+    b.last = b.tensors["x"]
+    b.meet([b.last, b.last])
+    kind = type(b.layers[-1]).__name__
+    network = Network("b", b.tensors, tuple(b.layers), "x", b.last.name, (4, 4, 2), "NHWC", b.last.shape)
+    with pytest.raises(ModelError, match=rf"layer 'join.*' \({kind}\) has hardware that depends on its numbers; build "
+                                         "without --patchable"):
+        widen(network)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from lutloom.board import load_board
 from lutloom.errors import FitError
 from lutloom.executor import Deadlock
 from lutloom.formats import Format
@@ -11,7 +12,7 @@ from lutloom.hw.core import Core
 from lutloom.network import Conv, Network
 from lutloom.passes.verify import verify
 from lutloom.plan import Plan, StagePlan
-from lutloom.planner import run_plan, with_buffers, with_credits
+from lutloom.planner import estimate, plan_network, run_plan, with_buffers, with_credits
 from lutloom.sim.random_branches import BranchBuilder
 
 INT8 = Format("int", 8)
@@ -107,3 +108,15 @@ def test_a_plan_that_nothing_helps_is_refused(monkeypatch):
     monkeypatch.setattr("lutloom.planner.ROOMY_FRAMES", 0)
     with pytest.raises(FitError, match="the plan's streams cannot go on: concat2 .*; take --fps, for another plan"):
         with_buffers(network, replace(plan, stages=tuple(replace(s, credits=8) for s in plan.stages)))
+
+
+def test_buffers_are_counted_and_have_room():
+    network, _ = two_ways(40, rows)
+    up5k = load_board("icebreaker").chip
+    plan = plan_network(network, up5k, clock_mhz=12)
+    stage = plan.stages[1]
+    bits = sum(stage.buffers) * stage.width * 8
+    without = estimate(network, plan.with_stage(1, buffers=(0, 0)), up5k)["ebr"]
+    assert bits / 4096 <= estimate(network, plan, up5k)["ebr"] - without <= bits / 4096 + 16
+    with pytest.raises(FitError, match="the network needs about .* EBR"):
+        plan_network(network, replace(up5k, ebr_blocks=4), clock_mhz=12)
