@@ -21,8 +21,8 @@ class Core(wiring.Component):
     Codes of a frame go in and out in raster order, channels innermost, a pixel's ``width`` values a beat, the first
     in the lowest bits; a port is as many whole bytes as they need. ``tlast`` goes with a frame's last beat;
     ``frame_error`` rises when it came elsewhere and stays until ``clear``, which also drops every frame under way.
-    No combinational path between the two sides. Where a frame's first outputs depend on constants or on the frame before
-    alone (a pad or a state, and nothing behind it that waits), they are offered before its input comes.
+    No combinational path between the two sides. Where a frame's first outputs depend on constants or on the frame
+    before alone (a pad or a state, and nothing behind it that waits), they are offered before its input comes.
 
     Parameters
     ----------
