@@ -237,16 +237,34 @@ struct Bench {
         }
     }
 
+    // A beat stays offered until it is taken; a new one is offered unless the source may stall and does.
+    void offer_beat(bool stalls) {
+        if (offer) return;
+        offer = in_frame < in_limit && !(stalls && source_stalls.hit());
+        if (offer) {
+            put(core->s_axis_tdata, input.at(frame_index(in_frame), in_beat), in_bytes);
+            core->s_axis_tlast = (in_beat == in_beats - 1) != twist;
+        }
+        core->s_axis_tvalid = offer;
+    }
+
+    // Whether the offered beat goes in with the next edge.
+    bool taken() {
+        if (!offer || !core->s_axis_tready) return false;
+        offer = false;
+        if (!began) first_input = cycle;
+        began = true;
+        if (in_frame < record) in_cycles.push_back(cycle);
+        if (++in_beat == in_beats) {
+            in_beat = 0;
+            ++in_frame;
+        }
+        return true;
+    }
+
     // One clock cycle. Inputs are set, combinational outputs settle, then the edge.
     void step(bool compare) {
-        if (!offer) {
-            offer = in_frame < in_limit && !source_stalls.hit();
-            if (offer) {
-                put(core->s_axis_tdata, input.at(frame_index(in_frame), in_beat), in_bytes);
-                core->s_axis_tlast = (in_beat == in_beats - 1) != twist;
-            }
-            core->s_axis_tvalid = offer;
-        }
+        offer_beat(true);
         const bool ready = !sink_stalls.hit();
         core->m_axis_tready = ready;
         core->eval();
@@ -263,16 +281,7 @@ struct Bench {
             memcpy(hold.data(), bytes_of(core->m_axis_tdata), out_bytes);
             hold_last = core->m_axis_tlast;
         }
-        if (offer && core->s_axis_tready) {
-            offer = false;
-            if (!began) first_input = cycle;
-            began = true;
-            if (in_frame < record) in_cycles.push_back(cycle);
-            if (++in_beat == in_beats) {
-                in_beat = 0;
-                ++in_frame;
-            }
-        }
+        taken();
         ++waiting;
         if (valid && ready) {
             waiting = 0;
@@ -337,10 +346,17 @@ struct Bench {
         core->final();
     }
 
-    // Nothing may come after the last frame.
+    // Inputs that no output needed are still taken; nothing may come after the last frame.
     void after() {
+        for (u64 idle = 0; !faulty && in_frame < frames; edge()) {
+            offer_beat(false);
+            core->m_axis_tready = 1;
+            core->eval();
+            idle = taken() ? 0 : idle + 1;
+            if (core->m_axis_tvalid) fault("a beat too many follows the last frame");
+            if (idle > limit) fault("the last inputs are not taken at " + place());
+        }
         in_limit = 0;
-        if (!faulty && in_frame != frames) fault("the outputs end before the inputs at " + place());
         for (u64 i = 0; i < drain && !faulty; ++i) {
             core->s_axis_tvalid = 0;
             core->m_axis_tready = 1;
