@@ -16,6 +16,16 @@ from lutloom.schedule_branches import Zip
 DEPTH = 2  # beats held at each input
 
 
+def by_code(values, form, bits):
+    """Words of a table whose address is a code: ``values`` are those of the codes in ascending order.
+
+    Codes are two's complement, so that a signed format's table begins with the value of 0.
+    """
+    words = [int(value) & ((1 << bits) - 1) for value in values]
+    half = len(words) // 2 if form.signed else 0
+    return words[half:] + words[:half]
+
+
 class Combine(wiring.Component):
     """What stands in front of the requantiser of a join: a number for each pair of codes.
 
@@ -73,10 +83,7 @@ class SumOfTables(Combine):
 
     def _rom(self, name, k, form):
         width = self._shapes[k].width
-        # Codes are two's complement, so that a signed format's table begins with zero.
-        words = [int(value) & ((1 << width) - 1) for value in self._tables[k]]
-        half = len(words) // 2
-        words = words[half:] + words[:half] if form.signed else words
+        words = by_code(self._tables[k], form, width)
         return Rom(name=name, width=width, depth=len(words), init=words, latency=self._latency)
 
     @property
@@ -239,9 +246,7 @@ class TableLookup(wiring.Component):
 
     def __init__(self, *, name, layer, in_format, out_format, lanes, latency=1, place="ebr"):
         self._lanes, self._latency = lanes, latency
-        words = [int(code) & ((1 << out_format.bits) - 1) for code in layer.codes]
-        half = len(words) // 2
-        words = words[half:] + words[:half] if in_format.signed else words
+        words = by_code(layer.codes, in_format, out_format.bits)
         self._roms = [
             Rom(name=f"{name}_table{lane}", width=out_format.bits, depth=len(words), init=words, latency=latency,
                 place=place)

@@ -7,7 +7,7 @@ from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, geometry
 from lutloom.hw.requantise import same_everywhere
-from lutloom.network import Dense, Flatten, Multiply, Table, Thresholds
+from lutloom.network import Add, Conv, Dense, Flatten, Multiply, Table, Thresholds
 from lutloom.plan import StagePlan, beats_of, image_of
 
 MOST_PRODUCTS = 4096
@@ -82,8 +82,8 @@ def _stream_option(group, name, layers, width, family, latency, dsp):
     stage = StagePlan(name, group.kind, layers, width, 1, width, dsp=dsp)
     luts, ebr, blocks = 40 + 2 * width * bits, 0, 0
     if group.kind == "join":
-        tables = 2 * width * costs.rom_blocks(30, 256, family, latency) if hasattr(group.main, "left") else 0
-        requantise = _multiply_cost(32, width, dsp, family)
+        tables = 2 * width * costs.rom_blocks(30, 256, family, latency) if isinstance(group.main, Add) else 0
+        requantise = _multiply_cost(32, width, dsp)
         luts, ebr, blocks = luts + requantise[0], tables, requantise[1]
     elif group.kind == "softmax":
         ebr = costs.rom_blocks(32, 256, family, latency) + costs.ram_blocks(8, group.image[2], family, latency)
@@ -98,7 +98,7 @@ def _stream_option(group, name, layers, width, family, latency, dsp):
     return Option(stage, Cost(cycles, luts, ebr, blocks))
 
 
-def _multiply_cost(acc_bits, lanes, dsp, family):
+def _multiply_cost(acc_bits, lanes, dsp):
     """(LUT4s, DSPs) of multipliers by 32 bits with two roundings."""
     if dsp:
         pieces = -(-acc_bits // 16) * 2
@@ -128,7 +128,7 @@ def pool_options(network, group, name, layers, width, family, latency, patchable
 def _word_widths(group):
     """Words worth trying: divisors of the channels, and round numbers for long vectors."""
     channels = group.image[2]
-    if group.kind == "dot" and not isinstance(group.main, Dense) and group.main.groups > 1:
+    if isinstance(group.main, Conv) and not group.depthwise:
         channels //= group.main.groups
     widths = {w for w in _divisors(channels) if w <= 256}
     if isinstance(group.main, Dense) or group.kind == "map":
@@ -229,11 +229,11 @@ def _requantise_cost(network, group, lanes, units, family, latency, patchable, d
     if isinstance(layer, Table):
         place = in_memory or 2**group.input.format.bits * out > 512
         return 30, lanes * costs.rom_blocks(out, 2**group.input.format.bits, family, latency) * place, 0
-    bits = acc + 4 if not hasattr(layer, "multiplier") else acc + 40
+    bits = acc + 40 if isinstance(layer, Multiply) else acc + 4
     ebr = costs.rom_blocks(bits * lanes, beats, family, latency) if in_memory else 0
     luts = lanes * (acc * 3 + (0 if in_memory else beats * bits / 12))
     if isinstance(layer, Multiply):
-        wide = _multiply_cost(acc, lanes, dsp, family)
+        wide = _multiply_cost(acc, lanes, dsp)
         return int(luts + wide[0]), ebr, wide[1]
     return int(luts), ebr, 0
 

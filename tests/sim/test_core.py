@@ -102,30 +102,43 @@ def test_rom_images_give_the_weights_back(built):
         assert (codes == layers[name].weights.codes).all()
 
 
-def test_a_flipped_weight_bit_is_seen(built, corrupt):
+def seen(folder, x, corrupt, changes):
+    """Whether one of some changes, (image, function) each made alone, gives frames that differ."""
+    for name, function in changes:
+        before = (folder / name).read_text()
+        corrupt(name, function)
+        differ = simulate(folder, x, count=len(x), alone=False).differ
+        corrupt(name, lambda _, before=before: before)
+        if differ:
+            return True
+    return False
+
+
+def test_one_flipped_weight_bit_is_seen(built, corrupt):
     folder, _, _, x = built
-    for name in images(folder, "_weights"):
-        corrupt(name, edit(0, lambda word: word ^ 1))
-    assert simulate(folder, x, count=FRAMES).differ > 0
+    assert seen(folder, x, corrupt, [(name, edit(0, lambda word: word ^ 1)) for name in images(folder, "_weights")])
 
 
-def test_a_threshold_off_by_one_is_seen(built, corrupt):
+def test_one_threshold_off_by_one_is_seen(built, corrupt):
     folder, network, _, _ = built
-    # All frames of one code around the accumulators' thresholds: a step of one is met by some position.
+    # Some position of so many frames meets the very step.
     x = random_inputs(network, 40, 3)
-    for name in images(folder, "_level0"):
-        for word in range(len((folder / name).read_text().split())):
-            corrupt(name, edit(word, lambda word: word + 1))
-    assert simulate(folder, x, count=40).differ > 0
+    steps = [(name, edit(word, lambda word: word + 1)) for name in images(folder, "_level0")
+             for word in range(len((folder / name).read_text().split()))]
+    assert seen(folder, x, corrupt, steps)
 
 
-def test_two_swapped_channels_are_seen(built, corrupt):
-    folder, _, _, x = built
-    for name in images(folder, "_weights"):
-        def swap(text):
-            lines = text.split()
-            return "\n".join([*lines[len(lines) // 2:], *lines[:len(lines) // 2]]) + "\n"
-        corrupt(name, swap)
+def test_two_swapped_channels_are_seen(built, corrupt, tmp_path):
+    folder, network, plan, x = built
+    index = max(i for i, layer in enumerate(network.layers) if hasattr(layer, "weights"))
+    layer = network.layers[index]
+    codes = layer.weights.codes.copy()
+    codes[[0, 1]] = codes[[1, 0]]
+    swapped = replace(layer, weights=replace(layer.weights, codes=codes))
+    write_rtl(replace(network, layers=(*network.layers[:index], swapped, *network.layers[index + 1:])), plan, tmp_path)
+    changed = [name for name in images(folder, "") if (tmp_path / name).read_text() != (folder / name).read_text()]
+    assert len(changed) == 1 and changed[0].endswith("_weights.hex")
+    corrupt(changed[0], lambda _: (tmp_path / changed[0]).read_text())
     assert simulate(folder, x, count=FRAMES).differ > 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lutloom.sim.fuzz import SECONDS, fuzz
+from lutloom.fuzz import SECONDS, fuzz
 
 DATA = Path(os.environ.get("LUTLOOM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 MODELS = ("hello_world_int8", "micro_speech_quantized", "hey_jarvis", "mnist_lstm_int8")

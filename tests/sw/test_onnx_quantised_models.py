@@ -11,7 +11,7 @@ from onnx_quantised import all_codes, codes_of
 from lutloom import quantize
 
 quantization = pytest.importorskip("onnxruntime.quantization")
-DATA = Path(os.environ.get("LUTLOOM_DATA", "/work/shared/data"))
+DATA = Path(os.environ.get("LUTLOOM_DATA", Path(__file__).parents[3] / "shared" / "data"))
 TYPES = {"uint8": quantization.QuantType.QUInt8, "int8": quantization.QuantType.QInt8}
 VARIANTS = [  # activations, weights, per channel, reduced range
     ("uint8", "int8", False, False), ("uint8", "uint8", False, False), ("int8", "int8", True, False),
