@@ -146,7 +146,8 @@ def simulate(folder, x, *, count=None, stalls=0.0, engine="compiled", seed=0, jo
             if measured and measured.interval_cycles is not None:
                 break
             measured = run(count=frames, jobs=1, limit=_limit(plan, 0.0))
-            if measured.faults or (measured.differ and not state):  # state: frames that come again come out otherwise
+            # What this run alone shows counts too; with state, frames that come again come out otherwise.
+            if not found.differ and (measured.faults or (measured.differ and not state)):
                 found = measured
                 break
     differences = tuple(replace(difference, index=_in_tensor(difference.index, output_layout, plan))

@@ -62,9 +62,9 @@ def test_the_bench_measures_the_builds_of_the_docs(row, name, monkeypatch):
 def test_random_networks_tell_what_differs(monkeypatch, capsys):
     script = runpy.run_path(str(SCRIPTS / "random_networks"))
     one, globals_ = script["one"], script["one"].__globals__
-    monkeypatch.setitem(globals_, "check", lambda seed, folder: 1 / 0)
-    assert one(3).problem == "ZeroDivisionError: division by zero"
-    monkeypatch.setitem(globals_, "one", lambda seed: script["Check"](seed, "Dense", 6, 1, (1, 2), (1, 2), "differs"))
+    monkeypatch.setitem(globals_, "check", lambda seed, folder, branches: 1 / 0)
+    assert one(3, False).problem == "ZeroDivisionError: division by zero"
+    monkeypatch.setitem(globals_, "one", lambda seed, branches: script["Check"](seed, "Dense", 6, 1, (1, 2), (1, 2), "differs"))
     monkeypatch.setitem(globals_, "Pool", Inline)
     monkeypatch.setattr(sys, "argv", ["random_networks", "2", "--first", "7"])
     assert script["main"]() == 1

@@ -139,7 +139,8 @@ def test_two_swapped_channels_are_seen(built, corrupt, tmp_path):
     changed = [name for name in images(folder, "") if (tmp_path / name).read_text() != (folder / name).read_text()]
     assert len(changed) == 1 and changed[0].endswith("_weights.hex")
     corrupt(changed[0], lambda _: (tmp_path / changed[0]).read_text())
-    assert simulate(folder, x, count=FRAMES).differ > 0
+    found = simulate(folder, x, count=FRAMES)
+    assert 0 < found.differ <= found.frames == FRAMES  # whatever else was run
 
 
 def test_a_changed_network_is_seen(built, tmp_path):
