@@ -64,7 +64,8 @@ def test_random_networks_tell_what_differs(monkeypatch, capsys):
     one, globals_ = script["one"], script["one"].__globals__
     monkeypatch.setitem(globals_, "check", lambda seed, folder, branches: 1 / 0)
     assert one(3, False).problem == "ZeroDivisionError: division by zero"
-    monkeypatch.setitem(globals_, "one", lambda seed, branches: script["Check"](seed, "Dense", 6, 1, (1, 2), (1, 2), "differs"))
+    wrong = {"layers": "Dense", "frames": 6, "differ": 1, "predicted": (1, 2), "counted": (1, 2), "problem": "differs"}
+    monkeypatch.setitem(globals_, "one", lambda seed, branches: script["Check"](seed, **wrong))
     monkeypatch.setitem(globals_, "Pool", Inline)
     monkeypatch.setattr(sys, "argv", ["random_networks", "2", "--first", "7"])
     assert script["main"]() == 1
