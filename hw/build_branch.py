@@ -24,7 +24,7 @@ def _join(plan, group, stage):
     if isinstance(layer, Add):
         combine = SumOfTables(name=stage.name, layer=layer, formats=formats, lanes=lanes, latency=plan.memory_latency)
     else:
-        combine = ProductOfCodes(layer=layer, formats=formats, lanes=lanes, dsp=stage.dsp)
+        combine = ProductOfCodes(layer=layer, formats=formats, lanes=lanes, dsp=stage.dsp, paired=plan.paired)
     one = np.ones(lanes, np.int64)
     behind = Multiply(
         layer.name, "", "", one * layer.multiplier, one * layer.shift, one * 0, one * 0, layer.zero_point, layer.low,
@@ -32,7 +32,8 @@ def _join(plan, group, stage):
     )
     requantise = make_requantise(
         behind, name=f"{stage.name}_requantise", tensor=None, acc_shape=combine.acc_shape, lanes=lanes,
-        out_format=group.output.format, place="lut", channels=lanes, dsp=stage.dsp, latency=plan.memory_latency,
+        out_format=group.output.format, place="lut", channels=lanes, dsp=stage.requantise_dsp,
+        latency=plan.memory_latency, steps=stage.steps, paired=plan.paired,
     )
     return JoinStage(
         combine=combine, requantise=requantise, formats=formats, out_bits=group.output.format.bits, width=lanes,

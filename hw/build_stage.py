@@ -105,8 +105,9 @@ def make_stage(network, plan, group, stage):
     elif stage.kind == "map":
         requantise = make_requantise(
             group.requantise, name=requantise_name, tensor=group.input, acc_shape=shape_of(source), lanes=stage.width,
-            out_format=group.output.format, place=place, channels=channels, dsp=stage.dsp, latency=plan.memory_latency,
-            patchable=plan.patchable,
+            out_format=group.output.format, place=place, channels=channels, dsp=stage.requantise_dsp,
+            latency=plan.memory_latency, patchable=plan.patchable, steps=stage.steps,
+            paired=plan.paired,
         )
     if stage.kind == "map":
         return MapStage(
@@ -142,7 +143,8 @@ def make_stage(network, plan, group, stage):
             acc_shape = unsigned(center.bit_length())
         work = MatVec(
             lanes=lanes, units=stage.units, x_format=source, w_format=form, acc_shape=acc_shape, masked=masked,
-            dsp=stage.dsp, channels=stage.width if group.depthwise else None,
+            dsp=stage.dsp, lut_units=stage.lut_units, channels=stage.width if group.depthwise else None,
+            paired=plan.paired,
         )
         # Far ways on an ECP5: a register between its blocks and the choice among them, one more behind it.
         depth = latency if latency == 1 else latency + 1
@@ -158,7 +160,8 @@ def make_stage(network, plan, group, stage):
     requantise = make_requantise(
         group.requantise, name=requantise_name, acc_shape=acc_shape, lanes=stage.out_width, center=center,
         tensor=network.tensors[group.main.output], out_format=group.output.format, place=place, channels=channels,
-        dsp=stage.dsp, latency=latency, patchable=plan.patchable,
+        dsp=stage.requantise_dsp, latency=latency, patchable=plan.patchable, steps=stage.steps,
+            paired=plan.paired,
     )
     return Stage(
         name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,

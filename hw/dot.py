@@ -1,5 +1,7 @@
 """Which unit computes the dot product of which formats."""
 
+from functools import partial
+
 from lutloom.hw.bipolar import BipolarDot
 from lutloom.hw.dot_base import Dot
 from lutloom.hw.dsp import DspDot
@@ -11,7 +13,7 @@ from lutloom.hw.xnor import XnorDot
 __all__ = ["Dot", "dot_for"]
 
 
-def dot_for(x_format, w_format, lanes, masked=False, dsp=False):
+def dot_for(x_format, w_format, lanes, masked=False, dsp=False, paired=False):
     """The unit that computes Σ w·x of these formats (matches, with bipolar activations, binary weights and no mask).
 
     Parameters
@@ -23,6 +25,8 @@ def dot_for(x_format, w_format, lanes, masked=False, dsp=False):
         Lanes can be left out; for bipolar activations alone.
     dsp : bool
         On the chip's DSP blocks, where the formats give a multiplication; of no effect on one-bit operands.
+    paired : bool
+        In LUTs of a chip whose adders gate their operands.
 
     Returns
     -------
@@ -34,6 +38,8 @@ def dot_for(x_format, w_format, lanes, masked=False, dsp=False):
         unit = SignDot
     elif dsp:
         unit = DspDot
+    elif w_format.kind == "bitmask":
+        unit = MaskDot
     else:
-        unit = MaskDot if w_format.kind == "bitmask" else FixedDot
+        unit = partial(FixedDot, paired=paired)
     return unit(lanes=lanes, x_format=x_format, w_format=w_format, masked=masked)

@@ -9,7 +9,8 @@ from lutloom.hw.delay import delayed
 from lutloom.hw.fifo import ShiftFifo, values_stream
 from lutloom.hw.memory import Rom
 from lutloom.hw.product import Product
-from lutloom.hw.stage import Buffered
+from lutloom.hw.requantise import steps_of
+from lutloom.hw.stage import Buffered, spaced
 from lutloom.hw.tree import registered, shape_of
 from lutloom.schedule_branches import Zip
 
@@ -119,16 +120,18 @@ class ProductOfCodes(Combine):
     layer : lutloom.network.Product
     formats : (Format, Format)
     lanes : int
-    dsp : bool
+    dsp, paired : bool
+        As ``Product`` takes them.
     """
 
-    def __init__(self, *, layer, formats, lanes, dsp=False):
+    def __init__(self, *, layer, formats, lanes, dsp=False, paired=False):
         self._offsets, self._dsp = layer.offsets, dsp
         self._shapes = [
             shape_of(form.code_low + offset, form.code_high + offset)
             for form, offset in zip(formats, layer.offsets, strict=True)
         ]
-        self._products = [Product(a_shape=self._shapes[0], b_shape=self._shapes[1], dsp=dsp) for _ in range(lanes)]
+        a, b = self._shapes
+        self._products = [Product(a_shape=a, b_shape=b, dsp=dsp, paired=paired) for _ in range(lanes)]
         super().__init__(lanes, formats, self._products[0].product_shape)
 
     memories = ()
@@ -191,7 +194,7 @@ class JoinStage(Buffered):
     @property
     def schedule(self):
         """When beats come and go."""
-        return Zip(delay=self.delay, credits=self._credits, depth=DEPTH)
+        return Zip(delay=self.delay, credits=self._credits, depth=DEPTH, gap=steps_of(self._requantise))
 
     def elaborate(self, platform):
         m = Module()
@@ -206,7 +209,7 @@ class JoinStage(Buffered):
         credit = Signal(signed(self._credits.bit_length() + 2), init=self._credits - 1)
         came = Signal()
         m.d.comb += [
-            came.eq(a.o.valid & b.o.valid & ~credit[-1]),
+            came.eq(a.o.valid & b.o.valid & ~credit[-1] & spaced(m, came, steps_of(self._requantise))),
             a.o.ready.eq(came), b.o.ready.eq(came),
             combine.i_valid.eq(came), combine.i_a.eq(a.o.payload), combine.i_b.eq(b.o.payload),
         ]

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, ResetSignal, S
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from lutloom.hw.delay import delayed
 from lutloom.hw.dot import dot_for
 from lutloom.hw.memory import Target
 
@@ -30,9 +31,13 @@ class MatVec(wiring.Component):
         Lanes whose tap is invalid contribute nothing (bipolar values have no zero).
     dsp : bool
         Products on the chip's DSP blocks.
+    lut_units : int
+        With ``dsp``: the last so many units have their products in LUTs all the same.
     channels : int or None
         Depthwise: so many values stand side by side for each lane, and unit u takes those of channel
         u // (units / channels); None: all units take the same.
+    paired : bool
+        As ``lutloom.hw.dot.dot_for`` takes it.
 
     Members
     -------
@@ -45,13 +50,18 @@ class MatVec(wiring.Component):
     o_acc : Out(units accumulators)
     """
 
-    def __init__(self, *, lanes, units, x_format, w_format, acc_shape, masked=False, dsp=False, channels=None):
+    def __init__(self, *, lanes, units, x_format, w_format, acc_shape, masked=False, dsp=False, lut_units=0,
+                 channels=None, paired=False):
         self._lanes, self._units, self._masked, self._channels = lanes, units, masked, channels
         if channels is not None and units % channels:
             raise ValueError(f"depthwise units must be a multiple of the {channels} channels, not {units}")
         self._acc_shape = acc_shape
-        self._make = partial(dot_for, x_format, w_format, lanes, masked=masked, dsp=dsp)
-        self._dot = self._make()
+        if not 0 <= lut_units <= (units if dsp else 0):
+            raise ValueError(f"units in LUTs must be 0 to {units if dsp else 0}, not {lut_units}")
+        self._dsp_units = units - lut_units if dsp else 0
+        self._make = partial(dot_for, x_format, w_format, lanes, masked=masked, paired=paired)
+        kinds = sorted({unit < self._dsp_units for unit in range(units)})
+        self._dots = {on_dsp: self._make(dsp=on_dsp) for on_dsp in kinds}
         members = {
             "i_valid": In(1),
             "i_first": In(1),
@@ -68,12 +78,17 @@ class MatVec(wiring.Component):
     @property
     def delay(self):
         """Cycles from a group's last fold to o_valid."""
-        return self._dot.delay + 1
+        return self._dot_delay + 1
+
+    @property
+    def _dot_delay(self):
+        """Cycles of the slower dot product."""
+        return max(dot.delay for dot in self._dots.values())
 
     def elaborate(self, platform):
         m = Module()
         flags = Cat(self.i_valid, self.i_first, self.i_last)
-        for stage in range(self._dot.delay):
+        for stage in range(self._dot_delay):
             after = Signal(3, name=f"s{stage}_flags")
             m.d.sync += after.eq(flags)
             flags = after
@@ -83,6 +98,8 @@ class MatVec(wiring.Component):
             w = Cat(self.i_w[unit * self._lanes + lane] for lane in range(self._lanes))
             acc = Signal(self._acc_shape, name=f"acc{unit}", reset_less=True)
             product = self._product(m, unit, w, platform)
+            late = self._dot_delay - self._dots[unit < self._dsp_units].delay
+            product = delayed(m, product, late, f"dot{unit}_held")
             with m.If(valid):
                 # The old sum is masked, not chosen against: one LUT a bit with its carry.
                 m.d.sync += acc.eq(Mux(first, 0, acc) + product)
@@ -98,9 +115,10 @@ class MatVec(wiring.Component):
 
     def _product(self, m, unit, w, platform):
         """One unit's dot product: a component, or where Verilog is made an instance of the module that all share."""
-        dot, x = self._dot, self._values(unit)
+        on_dsp, x = unit < self._dsp_units, self._values(unit)
+        dot = self._dots[on_dsp]
         if not isinstance(platform, Target) or platform.family == "sim":
-            m.submodules[f"dot{unit}"] = dot = self._make()
+            m.submodules[f"dot{unit}"] = dot = self._make(dsp=on_dsp)
             m.d.comb += [dot.i_x.eq(x), dot.i_w.eq(w)]
             if self._masked:
                 m.d.comb += dot.i_valid.eq(self.i_lanes)

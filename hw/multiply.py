@@ -41,6 +41,8 @@ class Multiply(wiring.Component):
     rounding : "up" or "tflm"
     dsp : bool
         The product on DSP blocks.
+    paired : bool
+        In LUTs: as ``Product`` takes it.
     latency : 1 or 2
         Of the memories.
     place : "ebr" or "lut"
@@ -61,7 +63,8 @@ class Multiply(wiring.Component):
     """
 
     def __init__(self, *, name, acc_shape, lanes, multiplier, shift, offset, fraction, zero_point, low, high,
-                 out_format, rounding="up", dsp=False, latency=1, place="ebr"):
+                 out_format, rounding="up", dsp=False, paired=False, latency=1,
+                 place="ebr"):
         self._lanes, self._acc_shape = checked_count("lanes", lanes), checked_shape(acc_shape)
         self._format, self._rounding, self._latency = out_format, rounding, latency
         arrays = {"multiplier": multiplier, "shift": shift, "offset": offset, "fraction": fraction}
@@ -73,23 +76,26 @@ class Multiply(wiring.Component):
         self._check(rounding, zero_point, low, high)
         self._zero_point, self._low, self._high = zero_point, low, high
         self._derive()
-        beats = shape[0]
-        self._product = [
-            Product(a_shape=self._acc_shape, b_shape=self._factor_shape, dsp=dsp) for _ in range(lanes)
-        ]
-        options = dict(depth=beats, latency=latency, place=place)
-        self._factor_rom = _rom(f"{name}_factor", [self._factor_shape], [self._factors], **options)
-        self._bias_rom = _rom(
-            f"{name}_bias", [self._bias_shape, self._gap_shape], [self._biases, self._gaps], **options
-        )
+        self._make(name, place, dsp=dsp, paired=paired)
         super().__init__(
             {
                 "i_valid": In(1),
                 "i_acc": In(data.ArrayLayout(self._acc_shape, lanes)),
-                "i_beat": In(range(max(2, beats))),
+                "i_beat": In(range(max(2, self.beats))),
                 "o_valid": Out(1),
                 "o": Out(data.ArrayLayout(unsigned(out_format.bits), lanes)),
             }
+        )
+
+    def _make(self, name, place, **products):
+        """The products and the memories."""
+        self._product = [
+            Product(a_shape=self._acc_shape, b_shape=self._factor_shape, **products) for _ in range(self._lanes)
+        ]
+        options = dict(latency=self._latency, place=place)
+        self._factor_rom = parameter_rom(f"{name}_factor", [self._factor_shape], [self._factors], **options)
+        self._bias_rom = parameter_rom(
+            f"{name}_bias", [self._bias_shape, self._gap_shape], [self._biases, self._gaps], **options
         )
 
     def _check(self, rounding, zero_point, low, high):
@@ -148,7 +154,12 @@ class Multiply(wiring.Component):
     @property
     def delay(self):
         """Cycles from i to o."""
-        return self._latency + self._product[0].delay + 1 + (3 if self._second else 0) + 2
+        return self._latency + self._product[0].delay + self._tail
+
+    @property
+    def _tail(self):
+        """Cycles from the product to o."""
+        return 1 + (3 if self._second else 0) + 2
 
     @property
     def memories(self):
@@ -172,18 +183,22 @@ class Multiply(wiring.Component):
         m.d.comb += self.o_valid.eq(delayed(m, self.i_valid, self.delay, "valid", reset_less=False))
         for lane, product in enumerate(self._product):
             m.submodules[f"product{lane}"] = product
-            (factor,) = _cut(self._factor_rom.o_data, [self._factor_shape], lane)
-            bias, gap = _cut(self._bias_rom.o_data, [self._bias_shape, self._gap_shape], lane)
+            (factor,) = parameters_of(self._factor_rom.o_data, [self._factor_shape], lane)
+            bias, gap = parameters_of(self._bias_rom.o_data, [self._bias_shape, self._gap_shape], lane)
             m.d.comb += [
                 product.i_a.eq(delayed(m, self.i_acc[lane], self._latency, f"s0_acc{lane}")),
                 product.i_b.eq(factor),
             ]
-            value = registered(m, product.o + bias, self._sum_low, self._sum_high, f"s1_sum{lane}")
-            value, low, high = value >> self._first, self._sum_low >> self._first, self._sum_high >> self._first
-            if self._second:
-                value, low, high = self._round_again(m, value, low, high, gap, lane)
-            m.d.comb += self.o[lane].eq(self._clamp(m, value, low, high, lane))
+            m.d.comb += self.o[lane].eq(self._finish(m, product.o + bias, gap, lane))
         return m
+
+    def _finish(self, m, value, gap, lane):
+        """The code of a lane's sum of product and bias; ``_tail`` cycles."""
+        value = registered(m, value, self._sum_low, self._sum_high, f"s1_sum{lane}")
+        value, low, high = value >> self._first, self._sum_low >> self._first, self._sum_high >> self._first
+        if self._second:
+            value, low, high = self._round_again(m, value, low, high, gap, lane)
+        return self._clamp(m, value, low, high, lane)
 
     def _round_again(self, m, value, low, high, gap, lane):
         """gemmlowp's RoundingDivideByPOT by the greatest shift less ``gap``, and the zero point; 3 cycles."""
@@ -218,8 +233,11 @@ class Multiply(wiring.Component):
         return code
 
 
-def _rom(name, shapes, tables, **options):
-    """A memory whose words hold, for each lane, a number of each of several tables (beats, lanes)."""
+def parameter_rom(name, shapes, tables, reads=1, **options):
+    """A memory whose words hold, for each lane, a number of each of several tables (beats, lanes).
+
+    Each word lies in it as ``reads`` narrower ones behind each other, the lowest bits first.
+    """
     words = []
     for rows in zip(*tables, strict=True):
         word = at = 0
@@ -228,12 +246,13 @@ def _rom(name, shapes, tables, **options):
                 word |= (number & ((1 << shape.width) - 1)) << at
                 at += shape.width
         words.append(word)
-    width = sum(shape.width for shape in shapes) * len(tables[0][0])
-    return Rom(name=name, width=width, init=words, **options)
+    width = -(-sum(shape.width for shape in shapes) * len(tables[0][0]) // reads)
+    parts = [word >> part * width & ((1 << width) - 1) for word in words for part in range(reads)]
+    return Rom(name=name, width=width, depth=len(parts), init=parts, **options)
 
 
-def _cut(word, shapes, lane):
-    """The numbers of a lane in a word of ``_rom``."""
+def parameters_of(word, shapes, lane):
+    """The numbers of a lane in a word of ``parameter_rom``."""
     at, numbers = lane * sum(shape.width for shape in shapes), []
     for shape in shapes:
         number = word[at : at + shape.width]

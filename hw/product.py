@@ -1,11 +1,12 @@
 """One wide product, pipelined."""
 
-from amaranth.hdl import Module, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from lutloom.hw.dsp import MOST_BITS, Multipliers, multipliers_for
+from lutloom.hw.gated import Gated, add_gated
 from lutloom.hw.planes import Plane, add_planes, plane_levels
 from lutloom.hw.sign import gated
 from lutloom.hw.tree import checked_shape, range_of, registered, shape_of
@@ -23,6 +24,8 @@ class Product(wiring.Component):
     ----------
     a_shape, b_shape : Shape
     dsp : bool
+    paired : bool
+        In LUTs: two rows come from one adder, without a register between; for chips whose adders can.
 
     Members
     -------
@@ -36,9 +39,9 @@ class Product(wiring.Component):
         For a shape without bits.
     """
 
-    def __init__(self, *, a_shape, b_shape, dsp=False):
+    def __init__(self, *, a_shape, b_shape, dsp=False, paired=False):
         self._a_shape, self._b_shape = checked_shape(a_shape), checked_shape(b_shape)
-        self._dsp = dsp
+        self._dsp, self._paired = dsp, paired
         super().__init__({"i_a": In(self._a_shape), "i_b": In(self._b_shape), "o": Out(self.product_shape)})
 
     @property
@@ -57,10 +60,13 @@ class Product(wiring.Component):
         """Cycles from i_a and i_b to o."""
         if self._dsp:
             return Multipliers.delay + ceil_log2(len(_pieces(self._a_shape)) * len(_pieces(self._b_shape)))
-        rows = min(self._a_shape, self._b_shape, key=lambda shape: shape.width)
-        if self._a_shape.width == self._b_shape.width:
-            rows = self._b_shape
-        return 1 + plane_levels(rows.width, rows.signed)
+        rows = min(self._b_shape, self._a_shape, key=lambda shape: shape.width)
+        pairs = self._row_pairs(rows)
+        return 1 + plane_levels(rows.width - pairs, rows.signed)
+
+    def _row_pairs(self, rows):
+        """How many pairs of rows come from one adder each; the row of a sign is taken away, and is in none."""
+        return (rows.width - rows.signed) // 2 if self._paired else 0
 
     def model(self, a, b):
         """o of a and b, integers or integer arrays."""
@@ -68,16 +74,20 @@ class Product(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        planes = self._blocks(m, platform) if self._dsp else self._rows(m)
+        planes = self._blocks(m, platform) if self._dsp else self._rows(m, platform)
         total = add_planes(m, planes)
         m.d.comb += self.o.eq(total.value << total.shift)
         return m
 
-    def _rows(self, m):
+    def _rows(self, m, platform):
         a, b = (self.i_a, self.i_b) if len(self.i_b) <= len(self.i_a) else (self.i_b, self.i_a)
         low, high = range_of(a.shape())
         planes = []
-        for bit in range(len(b)):
+        pairs = self._row_pairs(b.shape())
+        for bit in range(0, 2 * pairs, 2):
+            rows = Gated(b[bit], a, low, high), Gated(b[bit + 1], _doubled(a), 2 * low, 2 * high)
+            planes.append(Plane(*add_gated(m, platform, *rows, f"rows{bit}"), bit))
+        for bit in range(2 * pairs, len(b)):
             row = registered(m, gated(b[bit], a), low, high, f"row{bit}")
             planes.append(Plane(row, low, high, bit, b.shape().signed and bit == len(b) - 1))
         return planes
@@ -94,6 +104,12 @@ class Product(wiring.Component):
                 ]
                 planes.append(Plane(unit.o[0], *unit.product_range, a_at + b_at))
         return sorted(planes, key=lambda plane: plane.shift)
+
+
+def _doubled(value):
+    """2 · value, of its signedness."""
+    both = Cat(Const(0, 1), value)
+    return both.as_signed() if value.shape().signed else both
 
 
 def _pieces(shape):

@@ -1,11 +1,13 @@
 """From a requantising layer of the network to the unit that computes it, its numbers laid out beat by beat."""
 
+from functools import partial
+
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutloom.hw import multiply, offset, thresholds
+from lutloom.hw import multiply, multiply_steps, offset, thresholds
 from lutloom.network import Multiply, Offset, Thresholds
 
 
@@ -52,6 +54,11 @@ class Doubled(wiring.Component):
         return self._inner.beats
 
     @property
+    def steps(self):
+        """Cycles from a beat to the next one, at least."""
+        return steps_of(self._inner)
+
+    @property
     def delay(self):
         """Cycles from i to o."""
         return self._inner.delay
@@ -70,8 +77,14 @@ class Doubled(wiring.Component):
         return m
 
 
+def steps_of(requantise):
+    """Cycles from a beat to the next one that a requantiser (or none) can take."""
+    return getattr(requantise, "steps", 1)
+
+
 def make_requantise(
-    layer, *, name, tensor, acc_shape, lanes, out_format, place, channels, dsp, latency, center=None, patchable=False
+    layer, *, name, tensor, acc_shape, lanes, out_format, place, channels, dsp, latency, center=None, patchable=False,
+    steps=1, paired=False,
 ):
     """The unit for a layer; None where nothing is to be done.
 
@@ -96,6 +109,10 @@ def make_requantise(
         The hardware gives counts of matches p, and the sum is 2p - center.
     patchable : bool
         No width may depend on the numbers themselves.
+    steps : int
+        In which a multiplication is done; beats are then so many cycles apart.
+    paired : bool
+        For a chip whose adders gate their operands.
     """
     shared = dict(name=name, lanes=lanes, latency=latency, place=place)
     if isinstance(layer, Thresholds):
@@ -115,14 +132,17 @@ def make_requantise(
         )
     doubled = unsigned(acc_shape.width + 1)
     if isinstance(layer, Multiply):
-        unit = multiply.Multiply(
+        make = multiply.Multiply
+        if steps > 1:
+            make = partial(multiply_steps.SteppedMultiply, steps=steps)
+        unit = make(
             acc_shape=acc_shape if center is None else doubled,
             multiplier=by_beat(layer.multiplier, lanes),
             shift=by_beat(layer.shift, lanes, int(layer.shift[0])),
             offset=by_beat(layer.offset - (center or 0), lanes),
             fraction=by_beat(layer.fraction, lanes),
             zero_point=layer.zero_point, low=layer.low, high=layer.high, rounding=layer.rounding,
-            out_format=out_format, dsp=dsp, **shared,
+            out_format=out_format, dsp=dsp, paired=paired, **shared,
         )
         return unit if center is None else Doubled(unit, acc_shape, lanes)
     if layer is None and center is None:

@@ -6,10 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 
 class Serialize(wiring.Component):
-    """A group's results, all there at once, as beats of ``width`` values in consecutive cycles.
+    """A group's results, all there at once, as beats of ``width`` values, ``gap`` cycles apart.
 
-    The first beat comes out in the cycle of i_valid (combinational), the others behind it; the next group may come as
-    soon as they are through. No flow control.
+    The first beat comes out in the cycle of i_valid (combinational), the others behind it; the next group may come
+    ``gap`` cycles after the last of them. No flow control.
 
     Parameters
     ----------
@@ -19,6 +19,8 @@ class Serialize(wiring.Component):
         Results a group, values a beat.
     beats : int
         Beats a pixel. The last group of a pixel gives those that are left.
+    gap : int
+        Cycles from a beat to the next one; 1: they follow each other.
 
     Members
     -------
@@ -30,8 +32,8 @@ class Serialize(wiring.Component):
         The beat's place in its pixel.
     """
 
-    def __init__(self, *, shape, units, width, beats):
-        self._shape, self._units, self._width, self._beats = shape, units, width, beats
+    def __init__(self, *, shape, units, width, beats, gap=1):
+        self._shape, self._units, self._width, self._beats, self._gap = shape, units, width, beats, gap
         if beats > self.group_beats and units % width:
             raise ValueError(f"serialize width must divide units {units}, not {width}")
         super().__init__(
@@ -64,11 +66,17 @@ class Serialize(wiring.Component):
             return m
         kept = Signal(step * (beats - 1), reset_less=True)
         left = Signal(beats - 1)  # a thermometer of the beats that are still kept
-        m.d.sync += [kept.eq(kept >> step), left.eq(left >> 1)]
+        now_due = 1
+        if self._gap > 1:
+            wait = Signal(range(self._gap))
+            now_due = wait == 0
+            m.d.sync += wait.eq(Mux(self.o_valid, self._gap - 1, Mux(now_due, 0, wait - 1)))
+        with m.If(now_due):
+            m.d.sync += [kept.eq(kept >> step), left.eq(left >> 1)]
         with m.If(self.i_valid):
             m.d.sync += [kept.eq(now[step:]), left.eq(-1)]
         with m.If((beat == self._beats - 1) & self.o_valid):
             m.d.sync += left.eq(0)
-        m.d.comb += self.o_valid.eq(self.i_valid | left[0])
+        m.d.comb += self.o_valid.eq(self.i_valid | (left[0] & now_due))
         m.d.comb += self.o.as_value().eq(Mux(self.i_valid, now[:step], kept[:step]))
         return m

@@ -32,7 +32,7 @@ class SerialMultiply(wiring.Component):
     o : Out(signed(32))
     """
 
-    delay = 33
+    delay = 34
 
     def __init__(self):
         super().__init__({"i_start": In(1), "i_a": In(signed(32)), "i_b": In(signed(32)), "o": Out(signed(32))})
@@ -52,7 +52,7 @@ class SerialMultiply(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0])), b.eq(b >> 1), left.eq(left - 1)]
         whole = Cat(low, high).as_signed()
-        m.d.comb += self.o.eq((whole + (1 << 30)) >> 31)
+        m.d.sync += self.o.eq((whole + (1 << 30)) >> 31)
         return m
 
 
@@ -100,7 +100,7 @@ class Softmax(wiring.Component):
     @property
     def gap(self):
         """Cycles from an output's going to the next one's offer."""
-        return self._look + 1 + SerialMultiply.delay + 2
+        return self._look + 1 + SerialMultiply.delay + 3
 
     @property
     def delay(self):
@@ -196,7 +196,7 @@ class Softmax(wiring.Component):
             with m.State("look"):
                 m.d.comb += [multiply.i_a.eq(exp), multiply.i_start.eq(done)]
                 with m.If(done):
-                    m.d.sync += wait.eq(SerialMultiply.delay)
+                    m.d.sync += wait.eq(SerialMultiply.delay + 1)
                     m.next = "share"
             with m.State("share"):
                 with m.If(done):
@@ -211,13 +211,13 @@ class Softmax(wiring.Component):
         # Shares are not negative: rounding to nearest is adding a half, and the shift is what the exponent says.
         bits = (self._high - self._low).bit_length()
         most = SUM_BITS + 31 - bits
-        rounded, share = Signal(33, reset_less=True), Signal(33)
+        rounded, twice = Signal(33, reset_less=True), Signal(33, reset_less=True)
         with m.Switch(zeros):
             for number in range(SHIFTS + 1):
                 with m.Case(number):
                     shift = most - number
-                    m.d.comb += share.eq((multiply.o + (1 << shift >> 1)) >> shift if shift >= 0 else 0)
-        m.d.sync += rounded.eq(share)
+                    m.d.sync += twice.eq((multiply.o << 1) >> shift if shift >= 0 else 0)
+        m.d.sync += rounded.eq((twice + 1) >> 1)
         code_out = Mux(rounded > self._high - self._low, self._high, rounded + self._low)
         m.d.comb += self.o.payload[0].eq(code_out)
         return m

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from lutloom.hw.delay import delayed
 from lutloom.hw.fifo import ShiftFifo, values_stream
 from lutloom.hw.pool import Pool
+from lutloom.hw.requantise import steps_of
 from lutloom.hw.serialize import Serialize
 from lutloom.schedule import Pipe, Windowed
 
@@ -90,7 +91,13 @@ class Stage(Buffered):
         self._shape, self._units, self._out_width, self._channels = shape, units, out_width, channels
         self._requantise, self._out_bits, self._credits = requantise, out_bits, credits
         self._masked = masked
-        self._serialize = Serialize(shape=shape, units=units, width=out_width, beats=self.pixel_beats)
+        gap = steps_of(requantise)
+        self._serialize = Serialize(shape=shape, units=units, width=out_width, beats=self.pixel_beats, gap=gap)
+        if gap > 1 and self._serialize.group_beats * gap > window.geometry.cost:
+            raise ValueError(
+                f"stage requantisation must be done within a group's {window.geometry.cost} cycles, but "
+                f"{self._serialize.group_beats} beats of {gap} steps take longer"
+            )
         if credits < self._serialize.group_beats:
             raise ValueError(f"stage credits must be at least a group's {self._serialize.group_beats}, not {credits}")
         super().__init__(
@@ -125,6 +132,7 @@ class Stage(Buffered):
             capacity=g.capacity,
             credits=self._credits,
             room=self._serialize.group_beats,
+            gap=steps_of(self._requantise),
             delay=self._window.delay + self._work.delay + (self._requantise.delay if self._requantise else 0) + 1,
         )
 
@@ -202,7 +210,7 @@ class MapStage(Buffered):
     @property
     def schedule(self):
         """When beats leave."""
-        return Pipe(delay=self._requantise.delay + 1, credits=self._credits)
+        return Pipe(delay=self._requantise.delay + 1, credits=self._credits, gap=steps_of(self._requantise))
 
     def elaborate(self, platform):
         m = Module()
@@ -213,6 +221,15 @@ class MapStage(Buffered):
             m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
         left = self._finish(m, came, self.i.payload, beat, self._requantise, self._credits)
         credit = Signal(signed(len(Const(self._credits)) + 2), init=self._credits - 1)
-        m.d.comb += self.i.ready.eq(~credit[-1])
+        m.d.comb += self.i.ready.eq(~credit[-1] & spaced(m, came, steps_of(self._requantise)))
         m.d.sync += credit.eq(credit - came + left)
         return m
+
+
+def spaced(m, came, gap):
+    """High when ``gap`` cycles or more have passed since ``came`` was high."""
+    if gap == 1:
+        return Const(1, 1)
+    wait = Signal(range(gap))
+    m.d.sync += wait.eq(Mux(came, gap - 1, Mux(wait == 0, 0, wait - 1)))
+    return wait == 0

@@ -8,6 +8,7 @@ from math import gcd
 import numpy as np
 
 from lutloom.formats import Format
+from lutloom.hw.build_stage import geometry
 from lutloom.intervals import output_range
 from lutloom.network import (
     Conv,
@@ -202,14 +203,14 @@ def random_plan(network, seed, family="generic", patchable=False):
     -------
     Plan
     """
-    chance = random.Random(seed)
+    chance, more = random.Random(seed), random.Random(~seed)  # two, so that old seeds keep their plans' widths
     groups = group_layers(network)
     readers = {source: index for index, group in enumerate(groups) for source in group.sources}
     stages = []
     for index, group in enumerate(groups):
         flat = group.output is not group.results or (
             index in readers and groups[readers[index]].image[2] != group.channels_out)
-        stages.append(_random_stage(chance, group, flat))
+        stages.append(_with_steps(more, group, _random_stage(chance, group, flat)))
     first, channels = stages[0].width, groups[0].image[2]
     if is_chain(groups):
         input_width = chance.choice([w for w in range(1, channels + 1) if gcd(w, first) in (w, first)])
@@ -259,6 +260,18 @@ def _random_stage(chance, group, flat):
         weights_place=chance.choice(["ebr", "lut"]), parameters_place=chance.choice(["ebr", "lut"]),
         rows_place="lut" if share % 3 == 1 else "ebr",  # not drawn: the plans of old seeds stay
     )
+
+
+def _with_steps(chance, group, stage):
+    """The stage with random steps of its requantisation, where it has some, and products mixed on DSPs and in LUTs."""
+    if stage.kind == "dot" and stage.dsp:
+        stage = replace(stage, lut_units=chance.randint(0, stage.units))
+    if stage.kind == "join" or (isinstance(group.requantise, Multiply) and stage.kind == "map"):
+        return replace(stage, steps=chance.choice([1, 2, 5]))
+    if not isinstance(group.requantise, Multiply):
+        return stage
+    most = geometry(group, stage.width, stage.units).cost // -(-stage.units // stage.out_width)
+    return replace(stage, steps=chance.randint(1, max(1, min(most, 12))))
 
 
 def _stream_widths(group):

@@ -33,12 +33,19 @@ XNOR = (2.0, 2.55)
 SIGN = (3.8, 5.4)  # + 2 a value bit
 MASK = (3.0, 4.6)  # + 2 a value bit, for each magnitude bit
 FIXED = (1.0, 2.5)  # + 2 a value bit, for each weight bit
+PAIRED = 2.6  # + 1 a value bit, for each weight bit: ECP5, two products in an adder
 BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
 
 
-def product_luts(x_format, w_format, family):
-    """LUT4s of one product, on iCE40 logic cells."""
-    return _product_luts(x_format, w_format, family) * (PACKING if family == "ice40" else 1)
+def product_luts(x_format, w_format, family, lanes):
+    """LUT4s of one product of a sum of so many, on iCE40 logic cells."""
+    alone = _product_luts(x_format, w_format, family)
+    if family == "ice40":
+        return alone * PACKING
+    if x_format.kind == "bipolar" or w_format.kind != "int":
+        return alone
+    paired = w_format.bits * (x_format.bits + PAIRED)
+    return (paired * (lanes & ~1) + alone * (lanes & 1)) / lanes
 
 
 def _product_luts(x_format, w_format, family):

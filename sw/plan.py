@@ -27,6 +27,7 @@ from lutloom.network import (
 )
 
 FORMAT_VERSION = 1
+STEPS_IN_LUTS = 4  # from here on a step's product is so narrow that DSP blocks serve better elsewhere
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class StagePlan:
     out_width : int
         Values a beat that the stage gives.
     dsp : bool
-        Products on DSP blocks.
+        Products on DSP blocks; those of a requantisation only if it takes fewer than ``STEPS_IN_LUTS`` steps.
+    lut_units : int
+        With ``dsp``: so many of the units have their products in LUTs all the same.
+    steps : int
+        Cycles of a requantisation by multiplying: 1 pipelined, more with a narrower multiplier used again and again.
     credits : int
         Output beats that its buffer holds.
     weights_place, parameters_place, rows_place : "ebr" or "lut"
@@ -63,11 +68,19 @@ class StagePlan:
     units: int
     out_width: int
     dsp: bool = False
+    lut_units: int = 0
+    steps: int = 1
     credits: int = 2
     weights_place: str = "ebr"
     parameters_place: str = "lut"
     rows_place: str = "ebr"
     buffers: tuple[int, ...] = ()
+
+
+    @property
+    def requantise_dsp(self):
+        """Whether the requantisation multiplies on DSP blocks."""
+        return self.dsp and self.steps < STEPS_IN_LUTS
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,11 @@ class Plan:
     def memory_latency(self):
         """Cycles from address to data: ECP5 blocks have an output register, and need it for their clock."""
         return 2 if self.family == "ecp5" else 1
+
+    @property
+    def paired(self):
+        """Whether adders gate their operands: an ECP5's carry chain has a LUT of four inputs at each bit."""
+        return self.family == "ecp5"
 
     def with_stage(self, index, **changes):
         """The same plan with one stage changed."""

@@ -9,7 +9,8 @@ from lutloom.errors import FitError
 from lutloom.executor import Deadlock, most_held, run
 from lutloom.hw.core import Core
 from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_chain
-from lutloom.stage_options import dot_options, pool_options, stage_options
+from lutloom.requantise_options import Site
+from lutloom.stage_options import stage_cost, stage_options
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
 BUFFER_TRIES = 4  # plans that are made until the buffers of one fit beside its stages
@@ -44,7 +45,7 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
     latency = 2 if family == "ecp5" else 1
     names = _names(groups)
     options = [
-        stage_options(network, group, name, family, latency, patchable, chip)
+        stage_options(network, group, name, Site(family, latency, patchable), chip)
         for group, name in zip(groups, names, strict=True)
     ]
     luts = int(min(chip.lut4 * LUT_SHARE[family], MOST_LUTS))
@@ -79,7 +80,7 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
 def with_credits(network, plan):
     """The plan with output buffers as deep as keep every stage busy, and buffers where ways of unlike length meet.
 
-    A group's credits come back ``cost + delay + beats - 1`` cycles after its launch; as many groups are under way
+    A group's credits come back ``cost + delay + (beats - 1) · gap`` cycles after its launch; as many groups are under way
     as are launched meanwhile.
     """
     stages = tuple(replace(stage, credits=max(stage.credits, stage.units)) for stage in plan.stages)
@@ -89,10 +90,10 @@ def with_credits(network, plan):
         schedule = schedules[stage.name]
         if stage.kind in ("dot", "pool"):
             beats = schedule.room
-            turn = schedule.cost + schedule.delay + beats - 1
+            turn = schedule.cost + schedule.delay + (beats - 1) * schedule.gap
             credits = beats * -(-turn // max(schedule.cost, beats))
         elif stage.kind in ("map", "join"):
-            credits = schedule.delay + 1
+            credits = -(-schedule.delay // schedule.gap) + 1
         else:
             continue
         plan = plan.with_stage(index, credits=credits)
@@ -190,37 +191,52 @@ def _names(groups):
 def _choose(groups, options, pace, have):
     """The cheapest option a stage such that stages and adapters keep the pace; None if they do not fit together.
 
-    Where the DSPs do not suffice, the stages that take most do without; where that does not fit either, what is short
-    becomes dearer until all fits.
+    Where what is cheapest does not fit, single stages do with less of what is short; where that does not do, what is
+    short becomes dearer, round by round.
     """
-    search, barred = _path if is_chain(groups) else _settle, set()
-    while True:
-        chosen = search(groups, options, pace, have, barred, PRICES)
-        if chosen is None:
-            break
-        total = _total(chosen)
-        if _most_taken(total, have) <= 1:
-            return chosen
-        if total.dsp <= have.dsp:
-            break
-        users = [index for index, option in enumerate(chosen) if option.cost.dsp]
-        barred.add(max(users, key=lambda index: chosen[index].cost.dsp))
+    search = _path if is_chain(groups) else _settle
     prices = dict(PRICES)
     for _ in range(ROUNDS):
-        chosen = search(groups, options, pace, have, (), prices)
+        chosen = search(groups, options, pace, have, prices)
         if chosen is None:
             return None
+        chosen = _repaired(chosen, options, pace, have)
         shares = _shares(_total(chosen), have)
         if max(shares.values()) <= 1:
             return chosen
         for what, share in shares.items():
-            if share > 1:
-                prices[what] *= 1.2 * share
+            prices[what] *= min(max(share, 0.8), 2.0) ** 2
     return None
 
 
-PRICES = {"lut4": 1.0, "ebr": 0.7, "dsp": 0.2}  # of all that a chip has; DSPs are there to be used
-ROUNDS = 20
+PRICES = {"lut4": 1.0, "ebr": 0.7, "dsp": 0.05}  # of all that a chip has; DSPs are there to be used
+ROUNDS = 12
+
+
+def _repaired(chosen, options, pace, have):
+    """The choice with one stage after the other changed for an option of its widths, as long as less is short."""
+    chosen = list(chosen)
+    while (short := _short(_total(chosen), have)) > 0:
+        best = None
+        for index, stage in enumerate(options):
+            now = chosen[index]
+            widths = now.stage.width, now.stage.out_width
+            for option in stage:
+                if option.cost.cycles > pace or (option.stage.width, option.stage.out_width) != widths:
+                    continue
+                after = _short(_total([*chosen[:index], option, *chosen[index + 1 :]]), have)
+                saved, more = short - after, _weight(option.cost, have) - _weight(now.cost, have)
+                if saved > 0 and (best is None or saved / max(more, 1e-6) > best[0]):
+                    best = saved / max(more, 1e-6), index, option
+        if best is None:
+            break
+        chosen[best[1]] = best[2]
+    return chosen
+
+
+def _short(total, have):
+    """What is missing, of all that there is."""
+    return sum(max(0.0, share - 1) for share in _shares(total, have).values())
 
 
 def _shares(total, have):
@@ -228,17 +244,13 @@ def _shares(total, have):
     return {what: getattr(total, what) / max(getattr(have, what), 1e-9) for what in PRICES}
 
 
-def _most_taken(total, have):
-    return max(_shares(total, have).values())
-
-
-def _path(groups, options, pace, have, barred, prices):
+def _path(groups, options, pace, have, prices):
     """The choice of least weight whose neighbours' widths get along: the shortest way through the stages."""
     ways = {}  # output width -> (weight, options so far)
     for index, (group, stage) in enumerate(zip(groups, options, strict=True)):
         cheapest = {}
         for option in stage:
-            if option.cost.cycles > pace or (index in barred and option.cost.dsp):
+            if option.cost.cycles > pace:
                 continue
             key, weight = (option.stage.width, option.stage.out_width), _weight(option.cost, have, prices)
             if key not in cheapest or weight < cheapest[key][0]:
@@ -259,13 +271,10 @@ def _path(groups, options, pace, have, barred, prices):
     return min(ways.values(), key=lambda way: way[0])[1] if ways else None
 
 
-def _settle(groups, options, pace, have, barred, prices):
+def _settle(groups, options, pace, have, prices):
     """A choice whose neighbours' widths get along, where streams part and meet: each stage in turn takes the option of
     least weight beside those that its neighbours have, until none changes."""
-    able = [
-        [option for option in stage if option.cost.cycles <= pace and not (index in barred and option.cost.dsp)]
-        for index, stage in enumerate(options)
-    ]
+    able = [[option for option in stage if option.cost.cycles <= pace] for stage in options]
     if not all(able):
         return None
     readers = [[] for _ in groups]
@@ -372,16 +381,9 @@ def _buffer_blocks(group, stage, family, latency):
 def estimate(network, plan, chip):
     """Resources that a plan is expected to take: dict of lut4, ebr, dsp."""
     total = Cost(0, 0, 0, 0)
-    shared = (chip.family, plan.memory_latency, plan.patchable)
+    site = Site(chip.family, plan.memory_latency, plan.patchable)
     for group, stage in zip(group_layers(network), plan.stages, strict=True):
-        if stage.kind == "dot":
-            ways = dot_options(network, group, stage.name, stage.layers, stage.width, stage.units, stage.dsp, *shared)
-        elif stage.kind == "pool":
-            ways = pool_options(network, group, stage.name, stage.layers, stage.width, *shared)
-        else:
-            ways = [o for o in stage_options(network, group, stage.name, *shared, chip) if o.stage.width == stage.width]
-        cost = min(ways, key=lambda option: (abs(option.stage.out_width - stage.out_width),
-                                             option.stage.dsp != stage.dsp)).cost
+        cost = stage_cost(network, group, stage, site)
         ebr = cost.ebr + _buffer_blocks(group, stage, chip.family, plan.memory_latency)
         total = Cost(0, total.lut4 + cost.lut4, total.ebr + ebr, total.dsp + cost.dsp)
     return {"lut4": total.lut4, "ebr": total.ebr, "dsp": total.dsp}

@@ -17,8 +17,9 @@ class Windowed:
 
     All counts are per frame and repeat with it. Group g takes ``cost`` cycles, one fold each, and starts no earlier
     than one cycle after (1) the last fold of the group before, (2) input word ``need[g] - 1`` came in, (3) the output
-    buffer has room for ``room`` beats. Its ``emits[g]`` beats are offered ``delay`` cycles after its last fold and in
-    the cycles that follow. When its last fold has gone, the first ``frees[g]`` words of the frame have room again.
+    buffer has room for ``room`` beats. Its ``emits[g]`` beats are offered ``delay`` cycles after its last fold and
+    every ``gap`` cycles behind that. When its last fold has gone, the first ``frees[g]`` words of the frame have room
+    again.
 
     Parameters
     ----------
@@ -33,6 +34,7 @@ class Windowed:
     room : int
         Credits that a group must find.
     delay : int
+    gap : int
     free_delay : int
         Cycles from the last fold to the first cycle in which the freed words can be written.
     """
@@ -46,6 +48,7 @@ class Windowed:
     credits: int
     room: int
     delay: int
+    gap: int = 1
     free_delay: int = 2
 
     @property
@@ -97,7 +100,7 @@ class _WindowedRun:
             self.last_fold = begin + s.cost - 1
             first = self.last_fold + s.delay
             emits = self.emits[self.group]
-            self.offers.extend(range(first, first + emits))
+            self.offers.extend(range(first, first + emits * s.gap, s.gap))
             self.launched += emits
             total = self.frame * s.words + self.frees[self.group]
             if total > self.freed_total:
@@ -132,10 +135,12 @@ class _WindowedRun:
 
 @dataclass(frozen=True)
 class Pipe:
-    """One beat out for each beat in, ``delay`` cycles later at the earliest, at most ``credits`` between."""
+    """One beat out for each beat in, ``delay`` cycles later at the earliest, at most ``credits`` between; beats are
+    taken ``gap`` cycles apart at the least."""
 
     delay: int
     credits: int
+    gap: int = 1
 
     busy = 0
 
@@ -154,7 +159,7 @@ class _PipeRun:
         return max(arrived[beat] + self.s.delay, left[beat - 1] + 1 if beat else 0)
 
     def accept(self, beat, arrived, left):
-        after = arrived[beat - 1] + 1 if beat else 0
+        after = arrived[beat - 1] + self.s.gap if beat else 0
         waits = beat + 1 - self.s.credits
         if waits <= 0:
             return after

@@ -47,7 +47,8 @@ class _ForkRun:
 
 @dataclass(frozen=True)
 class Zip:
-    """A beat of every input at once makes one beat out, ``delay`` cycles later; at most ``credits`` on the way.
+    """A beat of every input at once makes one beat out, ``delay`` cycles later; at most ``credits`` on the way, and
+    ``gap`` cycles between the beats that meet.
 
     Each input holds ``depth`` beats, seen one cycle after they came.
     """
@@ -55,6 +56,7 @@ class Zip:
     delay: int
     credits: int
     depth: int = 2
+    gap: int = 1
 
     busy = 0
     ports = True
@@ -75,7 +77,7 @@ class _ZipRun:
             waits = beat - self.s.credits
             if waits >= len(left[0]):
                 return
-            when = max(_next(self.taken), *(times[beat] + 1 for times in arrived))
+            when = max(self.taken[-1] + self.s.gap if beat else 0, *(times[beat] + 1 for times in arrived))
             self.taken.append(max(when, left[0][waits] + 1) if waits >= 0 else when)
 
     def offer(self, beat, port, arrived, left):

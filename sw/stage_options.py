@@ -1,17 +1,19 @@
 """The ways to build a stage: every sensible width, number of units and use of DSPs, with what each costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, geometry
-from lutloom.hw.requantise import same_everywhere
-from lutloom.network import Add, Conv, Dense, Flatten, Multiply, Table, Thresholds
-from lutloom.plan import StagePlan, beats_of, image_of
+from lutloom.network import Add, Conv, Dense, Flatten
+from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of
+from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
 MOST_PRODUCTS = 4096
-SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 330, 45  # of lutloom.hw.softmax: a vector, and each of its values
+SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 337, 47  # of lutloom.hw.softmax: a vector, and each of its values
+MOST_UNEVEN, MOST_IDLE = 33, 1 / 16  # units that do not divide the outputs: how many, and what share of them idles
+IN_LUTS = (0, 1, 2, 3)  # quarters of a stage's units whose products are in LUTs, where the others' are on DSP blocks
 
 
 @dataclass(frozen=True)
@@ -26,35 +28,206 @@ def _divisors(number):
     return [k for k in range(1, number + 1) if number % k == 0]
 
 
-def stage_options(network, group, name, family, latency, patchable, chip):
-    """Every sensible way to build a stage, none of them worse than another of the same widths in all respects."""
-    layers = tuple(layer.name for layer in group.layers)
-    height, across, channels = group.image
-    if group.kind == "topk":
-        stage = StagePlan(name, "topk", layers, 1, 1, 1)
-        return [Option(stage, Cost(channels + group.main.k + 2, 60 + 4 * group.input.format.bits, 0, 0))]
-    if group.kind not in ("dot", "pool", "map"):
-        found = [_stream_option(group, name, layers, width, family, latency, dsp)
-                 for width in _stream_widths(group) for dsp in _join_dsp_choices(group, family)]
-        return unbeaten([option for option in found if option.cost.ebr <= chip.ebr_blocks])
-    found = []
-    for width in _word_widths(group):
-        if group.depthwise:
-            outputs = group.main.weights.codes.shape[0] // channels * width
-            for dsp in _dsp_choices(group, family):
-                found += dot_options(network, group, name, layers, width, outputs, dsp, family, latency, patchable)
-        elif group.kind == "dot":
-            for units in _units(group):
-                for dsp in _dsp_choices(group, family):
-                    found += dot_options(network, group, name, layers, width, units, dsp, family, latency, patchable)
-        elif group.kind == "pool":
-            found += pool_options(network, group, name, layers, width, family, latency, patchable)
-        else:
-            lut4, ebr, dsp = _requantise_cost(network, group, width, width, family, latency, patchable)
-            place = _parameters_place(network, group, width)
-            stage = StagePlan(name, "map", layers, width, width, width, parameters_place=place)
-            found.append(Option(stage, Cost(height * across * -(-channels // width), lut4 + 40, ebr, dsp)))
-    return unbeaten([option for option in found if option.cost.ebr <= chip.ebr_blocks])
+def stage_options(network, group, name, site, chip):
+    """Every sensible way to build a stage, none of them worse than another of the same widths in all respects.
+
+    Parameters
+    ----------
+    network : Network
+    group : lutloom.plan.Group
+    name : str
+        Of the stage.
+    site : Site
+    chip : Chip
+
+    Returns
+    -------
+    list of Option
+    """
+    make = _Maker(network, group, name, tuple(layer.name for layer in group.layers), site)
+    return unbeaten([option for option in make.all() if option.cost.ebr <= chip.ebr_blocks])
+
+
+def stage_cost(network, group, stage, site):
+    """Cost of a stage of a plan; of the option nearest to it, where it is none of them.
+
+    Parameters
+    ----------
+    network : Network
+    group : lutloom.plan.Group
+    stage : StagePlan
+    site : Site
+    """
+    make = _Maker(network, group, stage.name, stage.layers, site)
+    if stage.kind == "dot":
+        ways = make.dot(stage.width, stage.units, stage.dsp)
+    elif stage.kind == "pool":
+        ways = make.pool(stage.width)
+    elif stage.kind == "join":
+        ways = [make.join(stage.width, stage.steps, stage.dsp)]
+    elif stage.kind == "map":
+        ways = make.map(stage.width)
+    else:
+        ways = [option for option in make.all() if option.stage.width == stage.width]
+
+    def far(option):
+        other = option.stage
+        return (abs(other.out_width - stage.out_width), abs(other.steps - stage.steps),
+                other.parameters_place != stage.parameters_place, abs(other.lut_units - stage.lut_units))
+
+    return min(ways, key=far).cost
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the options of one stage."""
+
+    network: object
+    group: object
+    name: str
+    layers: tuple
+    site: object
+
+    def all(self):
+        """Every option."""
+        group, found = self.group, []
+        if group.kind == "topk":
+            stage = StagePlan(self.name, "topk", self.layers, 1, 1, 1)
+            bits = group.input.format.bits
+            return [Option(stage, Cost(group.image[2] + group.main.k + 2, 60 + 4 * bits, 0, 0))]
+        if group.kind == "join":
+            steps = (1, 2, 4, 8, MOST_STEPS)
+            return [self.join(width, s, dsp) for width in _stream_widths(group) for s in steps
+                    for dsp in self._dsp(s < STEPS_IN_LUTS)]
+        if group.kind not in ("dot", "pool", "map"):
+            return [self.stream(width) for width in _stream_widths(group)]
+        for width in _word_widths(group):
+            if group.kind == "pool":
+                found += self.pool(width)
+            elif group.kind == "map":
+                found += self.map(width)
+            else:
+                units = _units(group)
+                if group.depthwise:
+                    units = [group.main.weights.codes.shape[0] // group.image[2] * width]
+                for count in units:
+                    for dsp in self._dsp(_multiplies(group)):
+                        found += self.dot(width, count, dsp)
+        return found
+
+    def _dsp(self, able):
+        """Whether to use DSP blocks: the choices."""
+        return [False, True] if able and self.site.family != "generic" else [False]
+
+    def _blocks(self, kind, width, depth):
+        """Block RAMs of a memory: ``kind`` "rom" or "ram"."""
+        count = costs.rom_blocks if kind == "rom" else costs.ram_blocks
+        return count(width, depth, self.site.family, self.site.latency)
+
+    def stream(self, width):
+        """A stage that parts or keeps streams."""
+        group = self.group
+        bits, pixel = group.input.format.bits, group.image[2]
+        cycles = max(beats_of(tensor, width) for tensor in (*group.inputs, group.results))
+        luts, ebr = 40 + 2 * width * bits, 0
+        if group.kind == "softmax":
+            ebr = self._blocks("rom", 32, 256) + self._blocks("ram", 8, pixel)
+            cycles = group.image[0] * group.image[1] * (pixel + SOFTMAX_CYCLES + SOFTMAX_VALUE_CYCLES * pixel)
+            luts = 700
+        elif group.kind == "concat":
+            cycles, luts = beats_of(group.results, width), 60 + 3 * width * bits * len(group.inputs)
+        elif group.kind == "state":
+            ebr = self._blocks("ram", bits * width, beats_of(group.input, width))
+            luts = 120 + 6 * width * bits
+        return Option(StagePlan(self.name, group.kind, self.layers, width, 1, width), Cost(cycles, luts, ebr, 0))
+
+    def join(self, width, steps, dsp):
+        """A stage that joins two streams."""
+        group = self.group
+        bits = group.input.format.bits
+        tables = 2 * width * self._blocks("rom", 30, 256) if isinstance(group.main, Add) else 0
+        # The sum of an addition is of 31 bits or so; a product of codes has twice theirs.
+        lut4, blocks = multiply_luts(30 if isinstance(group.main, Add) else 2 * bits + 2, steps, dsp, self.site.family)
+        stage = StagePlan(self.name, "join", self.layers, width, 1, width, dsp=dsp, steps=steps)
+        cost = Cost(beats_of(group.results, width) * steps, 80 + width * (6 * bits + lut4), tables, width * blocks)
+        return Option(stage, cost)
+
+    def map(self, width):
+        """A stage of requantisation alone."""
+        group, found = self.group, []
+        beats = beats_of(group.input, width)
+        for most in (1, 4, MOST_STEPS):
+            for way in requantise_ways(self.network, group, width, most, False, self.site):
+                stage = StagePlan(
+                    self.name, "map", self.layers, width, width, width, parameters_place=way.place, steps=way.steps
+                )
+                found.append(Option(stage, Cost(beats * way.steps, way.lut4 + 40, way.ebr, way.dsp)))
+        return found
+
+    def pool(self, width):
+        """Ways to build a pooling stage of a width: some an output width."""
+        group, site = self.group, self.site
+        where = geometry(group, width, width)
+        bits = group.input.format.bits
+        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, site.family)
+        luts += width * bits * 2.5 * where.kernel[0]
+        base = Cost(
+            _window_cycles(where), int(luts), costs.line_blocks(where, bits, width, site.family, site.latency), 0
+        )
+        stage = StagePlan(
+            self.name, "pool", self.layers, width, width, width, rows_place=costs.rows_place(where, site.family)
+        )
+        return self._with_requantisation(stage, base, where)
+
+    def dot(self, width, units, dsp):
+        """Ways to build a stage of dot products with so many lanes and units: some an output width."""
+        group, site = self.group, self.site
+        where = geometry(group, width, units)
+        lanes = where.kernel[0] * (1 if group.depthwise else width)
+        products = lanes * units
+        if products > MOST_PRODUCTS:
+            return []
+        weights, bits = group.main.weights, group.input.format.bits
+        depth = where.cost * where.position_groups
+        word = products * weights.format.bits
+        in_logic = not site.patchable and depth * word <= 256
+        ebr = costs.line_blocks(where, bits, width, site.family, site.latency)
+        ebr += 0 if in_logic else self._blocks("rom", word, depth)
+        acc_bits = accumulator_shape(self.network, group).width
+        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, site.family)
+        luts += units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
+        in_luts = costs.product_luts(group.input.format, weights.format, site.family, lanes)
+        found = []
+        for quarters in IN_LUTS if dsp else (4,):
+            lut_units = units * quarters // 4
+            if dsp and quarters and lut_units == units * (quarters - 1) // 4:
+                continue  # as with a quarter less
+            on_dsp = lanes * (units - lut_units)
+            luts_here = luts + lanes * lut_units * in_luts + on_dsp * (bits + weights.format.bits)
+            stage = StagePlan(
+                self.name, "dot", self.layers, width, units, units, dsp=dsp, lut_units=lut_units if dsp else 0,
+                weights_place="lut" if in_logic else "ebr", rows_place=costs.rows_place(where, site.family),
+            )
+            blocks = costs.dsp_blocks(on_dsp, site.family)
+            found += self._with_requantisation(stage, Cost(_window_cycles(where), int(luts_here), ebr, blocks), where)
+        return found
+
+    def _with_requantisation(self, stage, base, where):
+        """A stage's options of different output widths and requantisers."""
+        found = []
+        for out_width in _out_widths(stage.units, where.cost, self.group):
+            most_steps = where.cost // -(-stage.units // out_width)
+            for way in requantise_ways(self.network, self.group, out_width, most_steps, stage.dsp, self.site):
+                chosen = replace(stage, out_width=out_width, parameters_place=way.place, steps=way.steps)
+                cost = Cost(base.cycles, base.lut4 + way.lut4, base.ebr + way.ebr, base.dsp + way.dsp)
+                found.append(Option(chosen, cost))
+        return found
+
+
+def _multiplies(group):
+    """Whether the products of a stage of dot products can be on DSP blocks."""
+    x, w = group.input.format, group.main.weights.format
+    return x.kind != "bipolar" and w.kind != "binary" and x.bits <= 8 and w.high <= 127
 
 
 def _stream_widths(group):
@@ -69,60 +242,6 @@ def _stream_widths(group):
         if group.kind == "slice" and layer.steps[-1] != 1:
             return [1]
     return [width for width in _divisors(gcd(*channels)) if width <= 64]
-
-
-def _join_dsp_choices(group, family):
-    return [False, True] if group.kind == "join" and family != "generic" else [False]
-
-
-def _stream_option(group, name, layers, width, family, latency, dsp):
-    """A stage that joins, parts or keeps streams."""
-    cycles = max(beats_of(tensor, width) for tensor in (*group.inputs, group.results))
-    bits = group.input.format.bits
-    stage = StagePlan(name, group.kind, layers, width, 1, width, dsp=dsp)
-    luts, ebr, blocks = 40 + 2 * width * bits, 0, 0
-    if group.kind == "join":
-        tables = 2 * width * costs.rom_blocks(30, 256, family, latency) if isinstance(group.main, Add) else 0
-        requantise = _multiply_cost(32, width, dsp)
-        luts, ebr, blocks = luts + requantise[0], tables, requantise[1]
-    elif group.kind == "softmax":
-        ebr = costs.rom_blocks(32, 256, family, latency) + costs.ram_blocks(8, group.image[2], family, latency)
-        pixel = group.image[2]
-        cycles = group.image[0] * group.image[1] * (pixel + SOFTMAX_CYCLES + SOFTMAX_VALUE_CYCLES * pixel)
-        luts = 700
-    elif group.kind == "concat":
-        cycles, luts = beats_of(group.results, width), 60 + 3 * width * bits * len(group.inputs)
-    elif group.kind == "state":
-        ebr = costs.ram_blocks(bits * width, beats_of(group.input, width), family, latency)
-        luts = 120 + 6 * width * bits
-    return Option(stage, Cost(cycles, luts, ebr, blocks))
-
-
-def _multiply_cost(acc_bits, lanes, dsp):
-    """(LUT4s, DSPs) of multipliers by 32 bits with two roundings."""
-    if dsp:
-        pieces = -(-acc_bits // 16) * 2
-        return lanes * (10 * acc_bits + 60), lanes * pieces
-    return lanes * (40 * acc_bits + 250), 0
-
-
-def pool_options(network, group, name, layers, width, family, latency, patchable):
-    """Ways to build a pooling stage of a width: one an output width."""
-    where = geometry(group, width, width)
-    cycles = _window_cycles(where)
-    bits = group.input.format.bits
-    found = []
-    for out_width in _out_widths(width, where.cost, group):
-        requantise = _requantise_cost(network, group, out_width, 1, family, latency, patchable)
-        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, family)
-        luts += width * bits * 2.5 * where.kernel[0] + requantise[0]
-        ebr = costs.line_blocks(where, bits, width, family, latency) + requantise[1]
-        stage = StagePlan(
-            name, "pool", layers, width, width, out_width,
-            parameters_place=_parameters_place(network, group, out_width), rows_place=costs.rows_place(where, family),
-        )
-        found.append(Option(stage, Cost(cycles, int(luts), ebr, requantise[2])))
-    return found
 
 
 def _word_widths(group):
@@ -140,45 +259,10 @@ def _units(group):
     outputs = group.main.weights.codes.shape[0]
     if not isinstance(group.main, Dense):
         outputs //= group.main.groups
-    return [u for u in _divisors(outputs) if u <= 512]
-
-
-def _dsp_choices(group, family):
-    x, w = group.input.format, group.main.weights.format
-    if family == "generic" or x.kind == "bipolar" or w.kind == "binary" or x.bits > 8 or w.high > 127:
-        return [False]
-    return [False, True]
-
-
-def dot_options(network, group, name, layers, width, units, dsp, family, latency, patchable):
-    """Ways to build a stage of dot products with so many lanes and units: one an output width."""
-    where = geometry(group, width, units)
-    products = where.kernel[0] * (1 if group.depthwise else width) * units
-    if products > MOST_PRODUCTS:
-        return []
-    weights = group.main.weights
-    bits = group.input.format.bits
-    cycles = _window_cycles(where)
-    depth = where.cost * where.position_groups
-    word = products * weights.format.bits
-    in_logic = not patchable and depth * word <= 256
-    ebr = costs.line_blocks(where, bits, width, family, latency)
-    ebr += 0 if in_logic else costs.rom_blocks(word, depth, family, latency)
-    acc_bits = accumulator_shape(network, group).width
-    luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, family)
-    luts += units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
-    luts += products * (bits * 0.3 + 2.5 if dsp else costs.product_luts(group.input.format, weights.format, family))
-    blocks = costs.dsp_blocks(products, family) if dsp else 0
-    found = []
-    for out_width in _out_widths(units, where.cost, group):
-        requantise = _requantise_cost(network, group, out_width, units, family, latency, patchable, dsp)
-        stage = StagePlan(
-            name, "dot", layers, width, units, out_width, dsp=dsp, weights_place="lut" if in_logic else "ebr",
-            parameters_place=_parameters_place(network, group, out_width), rows_place=costs.rows_place(where, family),
-        )
-        cost = Cost(cycles, int(luts + requantise[0]), ebr + requantise[1], blocks + requantise[2])
-        found.append(Option(stage, cost))
-    return found
+    units = {u for u in _divisors(outputs) if u <= 512}
+    if isinstance(group.main, Dense) or group.main.groups == 1:  # the last group of a pixel may have idle units
+        units |= {u for u in range(3, min(outputs, MOST_UNEVEN)) if -outputs % u <= outputs * MOST_IDLE}
+    return sorted(units)
 
 
 def _window_cycles(where):
@@ -192,50 +276,6 @@ def _out_widths(units, cost, group):
     flat = any(isinstance(layer, Flatten) for layer in group.layers[1:])
     able = [w for w in _divisors(units) if -(-units // w) <= cost and not (flat and group.channels_out % w)]
     return [*able[:3], *able[-1:]] if len(able) > 3 else able or [units]
-
-
-def _parameter_beats(group, lanes):
-    """Beats of a pixel that have numbers of their own."""
-    if isinstance(group.requantise, Thresholds) and same_everywhere(group.requantise):
-        return 1
-    return -(-group.channels_out // lanes)
-
-
-def _parameters_place(network, group, lanes):
-    """Where the requantiser's numbers lie: in memory where they are many."""
-    if group.requantise is None:
-        return "lut"
-    if isinstance(group.requantise, Table):
-        return "ebr"
-    beats = _parameter_beats(group, lanes)
-    steps = group.requantise.values.shape[1] if isinstance(group.requantise, Thresholds) else 1
-    return "ebr" if beats * (steps + 1) > 256 else "lut"
-
-
-def _requantise_cost(network, group, lanes, units, family, latency, patchable, dsp=False):
-    """(LUT4s, EBRs, DSPs) of the requantiser."""
-    layer = group.requantise
-    if layer is None:
-        return 0, 0, 0
-    beats = _parameter_beats(group, lanes)
-    acc = network.tensors[layer.input].format.bits
-    out = group.output.format.bits
-    in_memory = patchable or _parameters_place(network, group, lanes) == "ebr"
-    if isinstance(layer, Thresholds):
-        ebr = 0
-        if in_memory:
-            ebr = lanes * sum(costs.rom_blocks(acc + 1, beats << level, family, latency) for level in range(out))
-        return int(costs.threshold_luts(acc + 1, out, lanes, beats, in_memory)), ebr, 0
-    if isinstance(layer, Table):
-        place = in_memory or 2**group.input.format.bits * out > 512
-        return 30, lanes * costs.rom_blocks(out, 2**group.input.format.bits, family, latency) * place, 0
-    bits = acc + 40 if isinstance(layer, Multiply) else acc + 4
-    ebr = costs.rom_blocks(bits * lanes, beats, family, latency) if in_memory else 0
-    luts = lanes * (acc * 3 + (0 if in_memory else beats * bits / 12))
-    if isinstance(layer, Multiply):
-        wide = _multiply_cost(acc, lanes, dsp)
-        return int(luts + wide[0]), ebr, wide[1]
-    return int(luts), ebr, 0
 
 
 def unbeaten(options):

@@ -35,6 +35,8 @@ UNITS = (
     ("FixedDot", "uint:4", "int:2", 32, False, False),
     ("FixedDot", "uint:4", "int:4", 32, False, False),
     ("FixedDot", "uint:8", "int:8", 16, False, False),
+    ("FixedDot", "int:8", "int:8", 4, False, False),
+    ("FixedDot", "int:8", "int:8", 3, False, False),
     ("MaskDot", "uint:4", "bitmask:X0.X", 32, False, False),
     ("MaskDot", "uint:4", "bitmask:X0.0XX", 32, False, False),
     ("MaskDot", "uint:4", "bitmask:X0.X00X", 32, False, False),
@@ -87,7 +89,7 @@ def measure(x, w, lanes, masked, dsp, family, folder):
     -------
     Area
     """
-    unit = dot_for(Format.parse(x), WeightFormat.parse(w), lanes, masked=masked, dsp=dsp)
+    unit = dot_for(Format.parse(x), WeightFormat.parse(w), lanes, masked=masked, dsp=dsp, paired=family == "ecp5")
     with yosys_for_amaranth():
         text = verilog.convert(unit, name="lutloom_unit", platform=Target(family), emit_src=False)
     (folder / "unit.v").write_text(text)

@@ -99,8 +99,11 @@ def check_beats(unit, acc, beats, gaps=0.0, seed=0):
     bits, out_bits = Value.cast(unit.i_acc[0]).shape().width, Value.cast(unit.o[0]).shape().width
     words, expected = packed(acc, bits), []
     drive = {"i_valid": [], "i_acc": [], "i_beat": []}
+    apart = getattr(unit, "steps", 1)
     for n, word in enumerate(words):
-        while rng.random() < gaps:
+        waits = apart - 1 if n else 0
+        while waits or rng.random() < gaps:
+            waits = max(0, waits - 1)
             for name, junk in (("i_valid", 0), ("i_acc", int(rng.integers(0, 2))), ("i_beat", 0)):
                 drive[name].append(junk)
         expected.append((len(drive["i_valid"]), packed([unit.model(acc[n], beats[n])], out_bits)[0]))

@@ -9,6 +9,7 @@ from bench import check_beats
 from lutloom.formats import Format
 from lutloom.hw.memory import Target
 from lutloom.hw.multiply import Multiply
+from lutloom.hw.multiply_steps import SteppedMultiply
 from lutloom.toolchain.tools import yosys_for_amaranth
 
 # rounding, range of shifts, lanes, beats, format, dsp, latency
@@ -50,6 +51,36 @@ def beats_of(case, count=200):
 @pytest.mark.parametrize("gaps", [0.0, 0.4])
 def test_against_model(case, gaps):
     assert check_beats(Multiply(**parameters(case)), *beats_of(case), gaps) == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("steps", [2, 3, 8, 32])
+def test_steps_against_model(case, steps):
+    for gaps in (0.0, 0.4):
+        assert check_beats(SteppedMultiply(**parameters(case), steps=steps), *beats_of(case, 60), gaps) == []
+
+
+@pytest.mark.parametrize("place", ["ebr", "lut"])
+def test_steps_read_narrow_words(place):
+    unit = SteppedMultiply(**parameters(CASES[3]) | {"place": place}, steps=8)
+    (spec,) = unit.memories
+    assert (spec.width <= 36) == (place == "ebr")
+    assert check_beats(unit, *beats_of(CASES[3], 60)) == []
+
+
+@pytest.mark.parametrize("what", ["multiplier", "shift", "offset"])
+def test_steps_bench_notices(what):
+    changed = parameters(CASES[0])
+    changed[what] = changed[what].copy()
+    changed[what][0, 0] += 1 if what != "offset" else 40
+    unit, other = (SteppedMultiply(**numbers, steps=4) for numbers in (parameters(CASES[0]), changed))
+    unit.model = other.model
+    assert check_beats(unit, *beats_of(CASES[0])) != []
+
+
+def test_steps_errors():
+    with pytest.raises(ValueError, match="multiply steps must be 2 to 32, not 33"):
+        SteppedMultiply(**parameters(CASES[0]), steps=33)
 
 
 @pytest.mark.parametrize("shift", [32, 33])
