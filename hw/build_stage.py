@@ -17,9 +17,10 @@ from lutloom.hw.pool import Pool
 from lutloom.hw.requantise import make_requantise
 from lutloom.hw.stage import MapStage, Stage
 from lutloom.hw.topk import TopK
+from lutloom.hw.whole_pool import WholePool
 from lutloom.hw.window import Window
 from lutloom.network import Conv, Dense, MaxPool, Table
-from lutloom.plan import window_of
+from lutloom.plan import pools_whole_map, window_of
 from lutloom.rom import depthwise_words, pack, weight_words
 
 
@@ -114,6 +115,8 @@ def make_stage(network, plan, group, stage):
             requantise=requantise, shape=shape_of(source), in_bits=source.bits, out_bits=group.output.format.bits,
             width=stage.width, channels=channels, credits=stage.credits,
         )
+    if pools_whole_map(group):
+        return _whole_pool(network, plan, group, stage)
     where = geometry(group, stage.width, stage.units)
     masked = stage.kind == "dot" and source.kind == "bipolar" and any(where.pads)
     if masked and group.image[2] % stage.width:
@@ -167,6 +170,24 @@ def make_stage(network, plan, group, stage):
         name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,
         out_width=stage.out_width, channels=channels, requantise=requantise, out_bits=group.output.format.bits,
         credits=stage.credits, masked=masked,
+    )
+
+
+def _whole_pool(network, plan, group, stage):
+    """A pooling of whole feature maps."""
+    results = group.results if group.requantise is None else network.tensors[group.requantise.input]
+    shape, latency = shape_of(results.format), plan.memory_latency
+    requantise = make_requantise(
+        group.requantise, name=f"{stage.name}_requantise", acc_shape=shape, lanes=stage.width,
+        tensor=network.tensors[group.main.output], out_format=group.output.format,
+        place="ebr" if plan.patchable else stage.parameters_place, channels=group.channels_out,
+        dsp=stage.requantise_dsp, latency=latency, patchable=plan.patchable, steps=stage.steps, paired=plan.paired,
+    )
+    return WholePool(
+        name=stage.name, kind="max" if isinstance(group.main, MaxPool) else "sum",
+        pixels=group.image[0] * group.image[1], x_format=group.input.format, shape=shape, width=stage.width,
+        channels=group.channels_out, requantise=requantise, out_bits=group.output.format.bits, credits=stage.credits,
+        latency=latency,
     )
 
 

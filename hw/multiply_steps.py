@@ -8,6 +8,15 @@ from lutloom.hw.product import Product
 from lutloom.hw.tree import range_of, shape_of
 
 MOST_STEPS = 32
+BLOCK_BITS = 36  # no block RAM gives wider words
+
+
+def reads_of(bits, steps, latency):
+    """Narrow words that a wide one is read as: a power of two; all are there before the accumulator's time is over."""
+    reads = 1 << max(1, steps - latency + 1).bit_length() - 1
+    while reads > 1 and -(-bits * 2 // reads) <= BLOCK_BITS:
+        reads //= 2
+    return reads
 
 
 class SteppedMultiply(Multiply):
@@ -53,10 +62,8 @@ class SteppedMultiply(Multiply):
         self._shapes = [self._factor_shape, shape_of(least, most), self._gap_shape]
         if self._extra is None:
             self._shapes.append(shape_of(*(pick(pick(row) for row in extras) for pick in (min, max))))
-        self._reads = 1 if place == "lut" else 1 << (self._steps // 2).bit_length() - 1
         bits = sum(shape.width for shape in self._shapes) * self._lanes
-        while self._reads > 1 and -(-bits * 2 // self._reads) <= 36:
-            self._reads //= 2
+        self._reads = 1 if place == "lut" else reads_of(bits, self._steps, self._latency)
         self._rom = parameter_rom(name, self._shapes, tables, reads=self._reads, latency=self._latency, place=place)
         self._digit = -(-self._factor_shape.width // self._steps)
         digit_shape = signed(self._digit + 1) if self._factor_shape.signed else unsigned(self._digit)

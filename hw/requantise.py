@@ -20,8 +20,10 @@ def by_beat(values, lanes, fill=0):
 
 
 def same_everywhere(layer):
-    """Whether thresholds are those of the first channel in all of them, as for the pixels of a flat input."""
-    return bool((layer.values == layer.values[:1]).all() and (layer.falling == layer.falling[:1]).all())
+    """Whether a requantisation is that of the first channel in all of them, as for the pixels of a flat input."""
+    numbers = (layer.values, layer.falling) if isinstance(layer, Thresholds) else (
+        layer.multiplier, layer.shift, layer.offset, layer.fraction)
+    return all((array == array[:1]).all() for array in numbers)
 
 
 class Doubled(wiring.Component):
@@ -135,12 +137,15 @@ def make_requantise(
         make = multiply.Multiply
         if steps > 1:
             make = partial(multiply_steps.SteppedMultiply, steps=steps)
+        numbers = {
+            "multiplier": layer.multiplier, "shift": layer.shift, "offset": layer.offset - (center or 0),
+            "fraction": layer.fraction,
+        }
+        if not patchable and same_everywhere(layer):
+            numbers = {what: array[:1].repeat(lanes) for what, array in numbers.items()}
+        numbers = {what: by_beat(array, lanes, int(what == "shift") * int(array[0])) for what, array in numbers.items()}
         unit = make(
-            acc_shape=acc_shape if center is None else doubled,
-            multiplier=by_beat(layer.multiplier, lanes),
-            shift=by_beat(layer.shift, lanes, int(layer.shift[0])),
-            offset=by_beat(layer.offset - (center or 0), lanes),
-            fraction=by_beat(layer.fraction, lanes),
+            acc_shape=acc_shape if center is None else doubled, **numbers,
             zero_point=layer.zero_point, low=layer.low, high=layer.high, rounding=layer.rounding,
             out_format=out_format, dsp=dsp, paired=paired, **shared,
         )

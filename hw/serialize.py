@@ -66,17 +66,21 @@ class Serialize(wiring.Component):
             return m
         kept = Signal(step * (beats - 1), reset_less=True)
         left = Signal(beats - 1)  # a thermometer of the beats that are still kept
-        now_due = 1
-        if self._gap > 1:
-            wait = Signal(range(self._gap))
-            now_due = wait == 0
-            m.d.sync += wait.eq(Mux(self.o_valid, self._gap - 1, Mux(now_due, 0, wait - 1)))
-        with m.If(now_due):
-            m.d.sync += [kept.eq(kept >> step), left.eq(left >> 1)]
+        due = self._due(m)
+        m.d.sync += [kept.eq(Mux(due, kept >> step, kept)), left.eq(Mux(due, left >> 1, left))]
         with m.If(self.i_valid):
             m.d.sync += [kept.eq(now[step:]), left.eq(-1)]
         with m.If((beat == self._beats - 1) & self.o_valid):
             m.d.sync += left.eq(0)
-        m.d.comb += self.o_valid.eq(self.i_valid | (left[0] & now_due))
+        m.d.comb += self.o_valid.eq(self.i_valid | (left[0] & due))
         m.d.comb += self.o.as_value().eq(Mux(self.i_valid, now[:step], kept[:step]))
         return m
+
+    def _due(self, m):
+        """High in a cycle in which a beat that is kept may leave."""
+        if self._gap == 1:
+            return Const(1, 1)
+        wait, due = Signal(range(self._gap)), Signal()
+        m.d.comb += due.eq(wait == 0)
+        m.d.sync += wait.eq(Mux(self.o_valid, self._gap - 1, Mux(due, 0, wait - 1)))
+        return due

@@ -24,7 +24,7 @@ from lutloom.network import (
     TopK,
     Weights,
 )
-from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain, window_of
+from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain, pools_whole_map, window_of
 from lutloom.planner import with_credits
 from lutloom.shapes import output_shape
 from lutloom.weights import WeightFormat
@@ -238,6 +238,8 @@ def _random_stage(chance, group, flat):
         return StagePlan(name, "topk", layers, 1, 1, 1)
     if group.kind == "map":
         units = out = width = chance.choice([w for w in widths if not (flat and outputs % w)])
+    elif pools_whole_map(group):
+        units = out = width = chance.choice([w for w in widths if not (flat and outputs % w)])
     elif group.kind == "pool":
         units = width
         cost = window_of(group)["kernel"][1]
@@ -270,6 +272,8 @@ def _with_steps(chance, group, stage):
         return replace(stage, steps=chance.choice([1, 2, 5]))
     if not isinstance(group.requantise, Multiply):
         return stage
+    if pools_whole_map(group):
+        return replace(stage, steps=chance.choice([1, 3]))
     most = geometry(group, stage.width, stage.units).cost // -(-stage.units // stage.out_width)
     return replace(stage, steps=chance.randint(1, max(1, min(most, 12))))
 

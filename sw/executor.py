@@ -152,26 +152,27 @@ def predict(units, beats_in, beats_out, frames=4, most_frames=64):
     """Interval and latency: the definitions of ``report.json``.
 
     Latency is that of one frame in the idle network of units. The interval is read off where the spacing of last
-    output beats repeats (frames are added until it does): where it alternates, its mean over a period. Of intervals
-    beyond LONG two spacings alike suffice.
+    output beats repeats: where it alternates, its mean over a period. Frames are added until twice as many show the
+    same, for what looks like a period may be part of a longer one. Of intervals beyond LONG two spacings alike suffice.
     """
     read = {link for unit in units for link in unit.inputs}
     written = {link for unit in units for link in unit.outputs}
     (source,), (sink,) = read - written, written - read
     single = run(units, beats_in, beats_out, 1)
     latency = single[sink][-1] - single[source][0]
+    before = None
     while True:
         links = run(units, beats_in, beats_out, frames)
         ends = links[sink][beats_out - 1 :: beats_out]
         last = ends[-1] - ends[-2]
         alike = last > LONG and last == ends[-2] - ends[-3]
         interval = last if alike else periodic_interval(ends)
-        if interval is not None or frames >= most_frames:
+        if alike or (interval is not None and interval == before) or frames >= most_frames:
             if interval is None:
                 half = len(ends) // 2
                 interval = (ends[-1] - ends[half]) / (len(ends) - 1 - half)
             return Prediction(interval_cycles=interval, latency_cycles=latency, links=links)
-        frames = min(2 * frames, most_frames)
+        before, frames = interval, min(2 * frames, most_frames)
 
 
 LONG = 2000  # cycles

@@ -238,6 +238,15 @@ def beats_of(tensor, width):
     return height * across * -(-channels // width)
 
 
+def pools_whole_map(group):
+    """Whether a pooling's only window is the whole feature map, all of whose pixels count alike."""
+    main, (height, across, _) = group.main, group.image
+    if not isinstance(main, MaxPool | SumPool) or height * across == 1:
+        return False
+    alike = isinstance(main, MaxPool) or bool((main.factors == 1).all())
+    return alike and tuple(main.kernel) == (height, across) and not any(main.pads)
+
+
 VIEWS = Flatten | Reshape
 REQUANTISERS = Thresholds | Multiply | Offset
 

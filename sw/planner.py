@@ -10,6 +10,7 @@ from lutloom.executor import Deadlock, most_held, run
 from lutloom.hw.core import Core
 from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_chain
 from lutloom.requantise_options import Site
+from lutloom.schedule import Windowed
 from lutloom.stage_options import stage_cost, stage_options
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
@@ -80,19 +81,19 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
 def with_credits(network, plan):
     """The plan with output buffers as deep as keep every stage busy, and buffers where ways of unlike length meet.
 
-    A group's credits come back ``cost + delay + (beats - 1) · gap`` cycles after its launch; as many groups are under way
-    as are launched meanwhile.
+    A group's credits come back ``cost + delay + (beats - 1) · gap`` cycles after its launch; as many groups are under
+    way as are launched meanwhile.
     """
     stages = tuple(replace(stage, credits=max(stage.credits, stage.units)) for stage in plan.stages)
     roomy = replace(plan, stages=stages)
     schedules = dict(Core(network, roomy).schedules)
     for index, stage in enumerate(plan.stages):
         schedule = schedules[stage.name]
-        if stage.kind in ("dot", "pool"):
+        if isinstance(schedule, Windowed):
             beats = schedule.room
             turn = schedule.cost + schedule.delay + (beats - 1) * schedule.gap
             credits = beats * -(-turn // max(schedule.cost, beats))
-        elif stage.kind in ("map", "join"):
+        elif stage.kind in ("map", "join", "pool"):
             credits = -(-schedule.delay // schedule.gap) + 1
         else:
             continue
@@ -203,35 +204,63 @@ def _choose(groups, options, pace, have):
         chosen = _repaired(chosen, options, pace, have)
         shares = _shares(_total(chosen), have)
         if max(shares.values()) <= 1:
-            return chosen
+            return _eased(chosen, options, pace, have)
         for what, share in shares.items():
             prices[what] *= min(max(share, 0.8), 2.0) ** 2
     return None
 
 
-PRICES = {"lut4": 1.0, "ebr": 0.7, "dsp": 0.05}  # of all that a chip has; DSPs are there to be used
+PRICES = {"lut4": 1.0, "ebr": 0.7, "dsp": 0.2}  # of all that a chip has; DSPs are there to be used
 ROUNDS = 12
 
 
 def _repaired(chosen, options, pace, have):
     """The choice with one stage after the other changed for an option of its widths, as long as less is short."""
-    chosen = list(chosen)
-    while (short := _short(_total(chosen), have)) > 0:
-        best = None
-        for index, stage in enumerate(options):
-            now = chosen[index]
-            widths = now.stage.width, now.stage.out_width
-            for option in stage:
-                if option.cost.cycles > pace or (option.stage.width, option.stage.out_width) != widths:
-                    continue
-                after = _short(_total([*chosen[:index], option, *chosen[index + 1 :]]), have)
-                saved, more = short - after, _weight(option.cost, have) - _weight(now.cost, have)
-                if saved > 0 and (best is None or saved / max(more, 1e-6) > best[0]):
-                    best = saved / max(more, 1e-6), index, option
-        if best is None:
+
+    def gain(now, option, total):
+        saved = _short(_total(chosen), have) - _short(total, have)
+        return saved, _weight(option.cost, have) - _weight(now.cost, have)
+
+    while _short(_total(chosen), have) > 0:
+        changed = _changed(chosen, options, pace, gain)
+        if changed is None:
             break
-        chosen[best[1]] = best[2]
+        chosen = changed
     return chosen
+
+
+def _eased(chosen, options, pace, have):
+    """The choice with fewer LUTs where they are many: what else there is would lie idle, and wires would be long."""
+
+    def gain(now, option, total):
+        fits = _short(total, have) == 0
+        dearer = max(0, option.cost.dsp - now.cost.dsp) / max(have.dsp, 1)
+        dearer += max(0, option.cost.ebr - now.cost.ebr) / max(have.ebr, 1)
+        return fits * (now.cost.lut4 - option.cost.lut4), dearer
+
+    while _total(chosen).lut4 > EASY * have.lut4:
+        changed = _changed(chosen, options, pace, gain)
+        if changed is None:
+            break
+        chosen = changed
+    return chosen
+
+
+EASY = 0.6  # of the LUTs that may be taken
+
+
+def _changed(chosen, options, pace, gain):
+    """The choice with the one change of a stage, for an option of its widths, that gains most for what it costs."""
+    best = None
+    for index, (now, stage) in enumerate(zip(chosen, options, strict=True)):
+        widths = now.stage.width, now.stage.out_width
+        for option in stage:
+            if option.cost.cycles > pace or (option.stage.width, option.stage.out_width) != widths:
+                continue
+            saved, price = gain(now, option, _total([*chosen[:index], option, *chosen[index + 1 :]]))
+            if saved > 0 and (best is None or saved / max(price, 1e-6) > best[0]):
+                best = saved / max(price, 1e-6), index, option
+    return None if best is None else [*chosen[: best[1]], best[2], *chosen[best[1] + 1 :]]
 
 
 def _short(total, have):

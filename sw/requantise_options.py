@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lutloom import cost as costs
+from lutloom.hw.multiply_steps import reads_of
 from lutloom.hw.requantise import same_everywhere
 from lutloom.network import Multiply, Table, Thresholds
 from lutloom.plan import STEPS_IN_LUTS
@@ -62,7 +63,7 @@ def requantise_ways(network, group, lanes, most_steps, dsp, site):
     layer = group.requantise
     if layer is None:
         return [Way(1, "lut", 0, 0, 0)]
-    beats = _beats_apart(group, lanes)
+    beats = 1 if _alike(layer) and not site.patchable else -(-group.channels_out // lanes)
     acc = network.tensors[layer.input].format.bits
     if isinstance(layer, Multiply):
         return _multiply_ways(acc, lanes, beats, min(most_steps, MOST_STEPS), dsp, site)
@@ -99,24 +100,16 @@ def _multiply_ways(acc, lanes, beats, most_steps, dsp, site):
         for place in ("ebr", "lut"):
             if place == "lut" and (site.patchable or beats > WORDS_IN_LUTS // 2):
                 continue
-            if place == "ebr" and beats == 1:
+            if place == "ebr" and beats == 1 and not site.patchable:
                 continue
             ebr, table = 0, 0
             if place == "ebr":
-                reads = 1 if steps == 1 else _reads(bits * lanes, steps)
+                reads = 1 if steps == 1 else reads_of(bits * lanes, steps, site.latency)
                 ebr = costs.rom_blocks(-(-bits * lanes // reads), beats * reads, site.family, site.latency)
             else:
                 table = beats * lanes * bits / 8.5 if beats > 1 else 0
             ways.append(Way(steps, place, int(lut4 * lanes + table), ebr, blocks * lanes))
     return ways
-
-
-def _reads(bits, steps):
-    """Narrow words that hold a wide one, as ``lutloom.hw.multiply_steps`` cuts it."""
-    reads = 1 << (steps // 2).bit_length() - 1
-    while reads > 1 and -(-bits * 2 // reads) <= 36:
-        reads //= 2
-    return reads
 
 
 def _thresholds(layer, acc, out, lanes, beats, site):
@@ -127,8 +120,6 @@ def _thresholds(layer, acc, out, lanes, beats, site):
     return Way(1, place, int(costs.threshold_luts(acc + 1, out, lanes, beats, place == "ebr")), ebr, 0)
 
 
-def _beats_apart(group, lanes):
-    """Beats of a pixel that have numbers of their own."""
-    if isinstance(group.requantise, Thresholds) and same_everywhere(group.requantise):
-        return 1
-    return -(-group.channels_out // lanes)
+def _alike(layer):
+    """Whether every channel has the same numbers, of which one beat's then serve all."""
+    return isinstance(layer, Multiply | Thresholds) and same_everywhere(layer)

@@ -167,6 +167,53 @@ class _PipeRun:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Each beat of the last of ``pixels`` pixels, of ``words`` beats each, makes one beat out, ``delay`` cycles later
+    at the earliest, at most ``credits`` between; after such a beat the next is taken ``gap`` cycles later at the least.
+    With every credit taken no beat is taken at all."""
+
+    words: int
+    pixels: int
+    delay: int
+    credits: int
+    gap: int = 1
+
+    busy = 0
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _FoldRun(self)
+
+
+class _FoldRun:
+    def __init__(self, schedule):
+        self.s = schedule
+        self.frame_beats = schedule.words * schedule.pixels
+
+    def _given(self, beats):
+        """Output beats that the first so many input beats make."""
+        frames, rest = divmod(beats, self.frame_beats)
+        return frames * self.s.words + max(0, rest - self.frame_beats + self.s.words)
+
+    def offer(self, beat, arrived, left):
+        frame, word = divmod(beat, self.s.words)
+        source = (frame + 1) * self.frame_beats - self.s.words + word
+        if source >= len(arrived):
+            return None
+        return max(arrived[source] + self.s.delay, left[beat - 1] + 1 if beat else 0)
+
+    def accept(self, beat, arrived, left):
+        after = 0
+        if beat:
+            makes = self._given(beat) > self._given(beat - 1)
+            after = arrived[beat - 1] + (self.s.gap if makes else 1)
+        waits = self._given(beat) + 1 - self.s.credits
+        if waits <= 0:
+            return after
+        return None if waits > len(left) else max(after, left[waits - 1] + 1)
+
+
+@dataclass(frozen=True)
 class Gather:
     """``ratio`` beats of a pixel into one word, offered one cycle after its last beat came."""
 

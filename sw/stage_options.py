@@ -6,8 +6,9 @@ from math import gcd
 from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, geometry
+from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten
-from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of
+from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
 MOST_PRODUCTS = 4096
@@ -167,6 +168,8 @@ class _Maker:
     def pool(self, width):
         """Ways to build a pooling stage of a width: some an output width."""
         group, site = self.group, self.site
+        if pools_whole_map(group):
+            return self._whole_pool(width)
         where = geometry(group, width, width)
         bits = group.input.format.bits
         luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, site.family)
@@ -178,6 +181,23 @@ class _Maker:
             self.name, "pool", self.layers, width, width, width, rows_place=costs.rows_place(where, site.family)
         )
         return self._with_requantisation(stage, base, where)
+
+    def _whole_pool(self, width):
+        """Ways to build a pooling of whole feature maps: one a number of steps."""
+        group, found = self.group, []
+        height, across, channels = group.image
+        words = -(-channels // width)
+        bits = accumulator_shape(self.network, group).width * width
+        ebr = 0 if in_registers(words, bits, self.site.latency) else self._blocks("ram", bits, words)
+        luts = 60 + 2 * bits + (0 if ebr else words * bits // 2)
+        for most in (1, 4, MOST_STEPS):
+            for way in requantise_ways(self.network, group, width, most, False, self.site):
+                cycles = words * (height * across - 1 + way.steps)
+                stage = StagePlan(
+                    self.name, "pool", self.layers, width, width, width, parameters_place=way.place, steps=way.steps
+                )
+                found.append(Option(stage, Cost(cycles, luts + way.lut4, ebr + way.ebr, way.dsp)))
+        return found
 
     def dot(self, width, units, dsp):
         """Ways to build a stage of dot products with so many lanes and units: some an output width."""

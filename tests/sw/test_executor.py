@@ -84,3 +84,14 @@ class Turn:
     def accept(self, beat, arrived, left):
         after = arrived[-1] + 1 if arrived else 0
         return after if not beat else None if beat > len(left) else max(after, left[beat - 1])
+
+
+def test_a_burst_is_no_period():
+    """A bug: eight frames showed spacings of 2 alone, in a rhythm of four frames in 21 cycles."""
+    units = [
+        Unit("fork", Fork(), (0,), (1, 2)),
+        Unit("work", Pipe(17, 17), (1,), (3,)),
+        Unit("join", Zip(delay=17, credits=10, gap=2), (2, 3), (4,)),
+    ]
+    ends = run(units, 1, 1, 41)[4]
+    assert predict(units, 1, 1).interval_cycles == (ends[40] - ends[20]) / 20 > 4
