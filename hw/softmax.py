@@ -87,6 +87,8 @@ class Softmax(wiring.Component):
         self._in, self._out, self._latency = in_format, out_format, latency
         if in_format.bits != 8:
             raise ValueError(f"softmax codes must have 8 bits, not {in_format}")
+        if (high - low).bit_length() > SUM_BITS:
+            raise ValueError(f"softmax outputs must span less than 2**{SUM_BITS}, not {low} to {high}")
         self._table = exponentials(multiplier, left, least)
         self._codes = Ram(name=f"{name}_codes", width=8, depth=count, latency=latency)
         self._exps = Rom(name=f"{name}_exp", width=32, depth=256, init=self._table.tolist(), latency=latency)
@@ -100,7 +102,7 @@ class Softmax(wiring.Component):
     @property
     def gap(self):
         """Cycles from an output's going to the next one's offer."""
-        return self._look + 1 + SerialMultiply.delay + 3
+        return self._look + 1 + SerialMultiply.delay + 1 + SHIFTS + 2
 
     @property
     def delay(self):
@@ -143,6 +145,11 @@ class Softmax(wiring.Component):
         m.d.comb += [codes.i_addr.eq(place), exps.i_addr.eq(difference), codes.i_write_addr.eq(place)]
         m.d.comb += [codes.i_write_data.eq(self.i.payload[0]), exp.eq(exps.o_data)]
 
+        # Shares are not negative: rounding to nearest is adding a half. They are shifted by what the exponent says, of
+        # which ``least`` is sure.
+        least = SUM_BITS + 31 - (self._high - self._low).bit_length() - SHIFTS
+        rounded, twice = Signal(33, reset_less=True), Signal(33, reset_less=True)
+        rest_shifts = Signal(range(SHIFTS + 1), reset_less=True)
         half = Cat(total[1:], Const(0, 1)).as_signed()  # of the sum brought to the top
         rest = Signal(signed(32), reset_less=True)
         # Steps 0, 1, 3, 5 multiply half the sum, steps 2, 4, 6 the rest.
@@ -196,9 +203,15 @@ class Softmax(wiring.Component):
             with m.State("look"):
                 m.d.comb += [multiply.i_a.eq(exp), multiply.i_start.eq(done)]
                 with m.If(done):
-                    m.d.sync += wait.eq(SerialMultiply.delay + 1)
+                    m.d.sync += wait.eq(SerialMultiply.delay)
                     m.next = "share"
             with m.State("share"):
+                with m.If(done):
+                    m.d.sync += [twice.eq((multiply.o << 1) >> least), rest_shifts.eq(SHIFTS - zeros), wait.eq(SHIFTS)]
+                    m.next = "settle"
+            with m.State("settle"):
+                with m.If(rest_shifts != 0):
+                    m.d.sync += [twice.eq(twice >> 1), rest_shifts.eq(rest_shifts - 1)]
                 with m.If(done):
                     m.next = "give"
             with m.State("give"):
@@ -208,15 +221,6 @@ class Softmax(wiring.Component):
                     m.next = "look"
                     with m.If(last):
                         m.next = "collect"
-        # Shares are not negative: rounding to nearest is adding a half, and the shift is what the exponent says.
-        bits = (self._high - self._low).bit_length()
-        most = SUM_BITS + 31 - bits
-        rounded, twice = Signal(33, reset_less=True), Signal(33, reset_less=True)
-        with m.Switch(zeros):
-            for number in range(SHIFTS + 1):
-                with m.Case(number):
-                    shift = most - number
-                    m.d.sync += twice.eq((multiply.o << 1) >> shift if shift >= 0 else 0)
         m.d.sync += rounded.eq((twice + 1) >> 1)
         code_out = Mux(rounded > self._high - self._low, self._high, rounded + self._low)
         m.d.comb += self.o.payload[0].eq(code_out)

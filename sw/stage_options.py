@@ -12,7 +12,7 @@ from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, pools_who
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
 MOST_PRODUCTS = 4096
-SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 337, 47  # of lutloom.hw.softmax: a vector, and each of its values
+SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 337, 77  # of lutloom.hw.softmax: a vector, and each of its values
 MOST_UNEVEN, MOST_IDLE = 33, 1 / 16  # units that do not divide the outputs: how many, and what share of them idles
 IN_LUTS = (0, 1, 2, 3)  # quarters of a stage's units whose products are in LUTs, where the others' are on DSP blocks
 
