@@ -3,7 +3,7 @@
 # Ref: tensorflow/lite/kernels/internal/common.cc (MultiplyByQuantizedMultiplier), gemmlowp/fixedpoint/fixedpoint.h
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,8 @@ from lutloom.hw.delay import delayed
 from lutloom.hw.memory import Rom
 from lutloom.hw.product import Product
 from lutloom.hw.tree import checked_count, checked_shape, range_of, registered, shape_of
+
+MANTISSA_BITS = 24  # of float32
 
 
 class Multiply(wiring.Component):
@@ -23,7 +25,9 @@ class Multiply(wiring.Component):
 
     rounding "up": one rounding, half towards +inf. "tflm": TensorFlow Lite Micro's two roundings, as
     ``lutloom.golden.multiply`` states; the second one only where a shift is beyond 31. Its saturation needs a
-    multiplier of -2**31 and is not there; the accumulator shifted left must fit 32 bits, as in the source.
+    multiplier of -2**31 and is not there; the accumulator shifted left must fit 32 bits, as in the source. "float32":
+    the product is rounded to 24 bits first, which matters where it then lies half-way between two integers, and halves
+    go to the even one.
 
     Latency: ``delay`` cycles: memory latency, the product, its sum with bias, 3 for a second rounding, 2 for clamping;
     a beat a cycle. No flow control, no combinational path.
@@ -35,10 +39,11 @@ class Multiply(wiring.Component):
     acc_shape : Shape
     lanes : int
     multiplier, shift, offset, fraction : integer arrays (beats, lanes)
-        Shifts of 0 to 62. ``fraction`` is added to the product; it must be 0 with "tflm".
+        Shifts of 0 to 62, of 25 at least with "float32". ``fraction`` is added to the product; it must be 0 with "tflm"
+        and "float32".
     zero_point, low, high : int
     out_format : Format
-    rounding : "up" or "tflm"
+    rounding : "up", "tflm" or "float32"
     dsp : bool
         The product on DSP blocks.
     paired : bool
@@ -100,14 +105,16 @@ class Multiply(wiring.Component):
 
     def _check(self, rounding, zero_point, low, high):
         form, shift = self._format, self._parameters["shift"]
-        if rounding not in ("up", "tflm"):
-            raise ValueError(f"rounding must be up or tflm, not {rounding!r}")
+        if rounding not in ("up", "tflm", "float32"):
+            raise ValueError(f"rounding must be up, tflm or float32, not {rounding!r}")
         if not form.code_low <= low <= high <= form.code_high:
             raise ValueError(f"multiply codes {low} to {high} must ascend and fit {form}; take more bits")
         if shift.min() < 0 or shift.max() > 62:
             raise ValueError(f"multiply shift must be 0 to 62, not {shift.min()} to {shift.max()}")
-        if rounding == "tflm" and (self._parameters["fraction"] != 0).any():
-            raise ValueError("multiply fraction must be 0 with tflm rounding; take up")
+        if rounding != "up" and (self._parameters["fraction"] != 0).any():
+            raise ValueError(f"multiply fraction must be 0 with {rounding} rounding; take up")
+        if rounding == "float32" and shift.min() <= MANTISSA_BITS:
+            raise ValueError(f"multiply shift must be above {MANTISSA_BITS} with float32 rounding, not {shift.min()}")
         if (self._parameters["multiplier"] == -(1 << 31)).any():
             raise ValueError("multiply multiplier must be above -2**31, where tflm rounding saturates")
 
@@ -123,7 +130,8 @@ class Multiply(wiring.Component):
         self._first = max(max(row) for row in first)
         self._gaps = (self._second - second).tolist()
         self._gap_shape = unsigned(int(max(max(row) for row in self._gaps)).bit_length())
-        zero = self._zero_point if not self._second else 0
+        in_float32 = self._rounding == "float32"
+        zero = self._zero_point if not self._second and not in_float32 else 0
         self._factors, self._biases, low, high = [], [], 0, 0
         acc_low, acc_high = range_of(self._acc_shape)
         for beat in rows:
@@ -131,7 +139,7 @@ class Multiply(wiring.Component):
             for lane in range(self._lanes):
                 up = self._first - first[beat][lane]
                 factor = p["multiplier"][beat][lane] << up
-                half = (1 << first[beat][lane]) >> 1
+                half = 0 if in_float32 else (1 << first[beat][lane]) >> 1
                 bias = p["offset"][beat][lane] * factor + ((p["fraction"][beat][lane] + half) << up)
                 bias += zero << self._first
                 factors.append(factor)
@@ -159,7 +167,7 @@ class Multiply(wiring.Component):
     @property
     def _tail(self):
         """Cycles from the product to o."""
-        return 1 + (3 if self._second else 0) + 2
+        return 1 + (3 if self._second else 2 if self._rounding == "float32" else 0) + 2
 
     @property
     def memories(self):
@@ -195,10 +203,43 @@ class Multiply(wiring.Component):
     def _finish(self, m, value, gap, lane):
         """The code of a lane's sum of product and bias; ``_tail`` cycles."""
         value = registered(m, value, self._sum_low, self._sum_high, f"s1_sum{lane}")
+        if self._rounding == "float32":
+            return self._clamp(m, *self._to_even(m, value, lane), lane)
         value, low, high = value >> self._first, self._sum_low >> self._first, self._sum_high >> self._first
         if self._second:
             value, low, high = self._round_again(m, value, low, high, gap, lane)
         return self._clamp(m, value, low, high, lane)
+
+    def _to_even(self, m, value, lane):
+        """The product in float32 rounded to an integer, halves to even, and the zero point; 2 cycles.
+
+        With k the integer below and b the bits of its magnitude, numbers of 24 bits lie 2**(b - 24) apart: a product
+        becomes k + 1/2 where it is no farther from it than half of that. The sum's own sign stays, for numbers below
+        zero are rounded as those above.
+        """
+        shift = self._first
+        whole, low, high = value >> shift, self._sum_low >> shift, self._sum_high >> shift
+        # How far the product is from k + 1/2, in steps of 2**-25, and whether there is more below these.
+        top = Cat(value[shift - MANTISSA_BITS - 1 : shift - 1], ~value[shift - 1]).as_signed()
+        more = value[: shift - MANTISSA_BITS - 1].any()
+        size = max(abs(self._low - self._zero_point), abs(self._high - self._zero_point)).bit_length()
+        near = Signal(size + 1, name=f"s2_near{lane}", reset_less=True)
+        for bits in range(size + 1):
+            above, rest = top >> bits, top[:bits].any() | more
+            m.d.sync += near[bits].eq((above == 0) | (above == -1) | ((above == 1) & ~rest))
+        held = registered(m, whole, low, high, f"s2_whole{lane}")
+        upper = registered(m, value[shift - 1], 0, 1, f"s2_upper{lane}")
+        magnitude = Mux(held < 0, ~held, held)
+        half = Signal(name=f"half{lane}")
+        for bits in range(size + 1):
+            fits = magnitude < (1 << bits)
+            least = magnitude >= (1 << bits >> 1) if bits else Const(1, 1)
+            with m.If(fits & least):
+                m.d.comb += half.eq(near[bits])
+        up = Mux(half, held[0], upper)
+        zero = self._zero_point
+        low, high = low + zero, high + 1 + zero
+        return registered(m, held + up + zero, low, high, f"s3_value{lane}"), low, high
 
     def _round_again(self, m, value, low, high, gap, lane):
         """gemmlowp's RoundingDivideByPOT by the greatest shift less ``gap``, and the zero point; 3 cycles."""

@@ -70,27 +70,26 @@ def rom_blocks(width, depth, family, latency):
     return blocks(MemorySpec("rom", "rom", width, depth, latency), family)
 
 
-ROWS_IN_LUTS = 32  # words of a bank that stand in an ECP5's LUTs rather than take a block each
-MANY_BANKS = 4  # from here on blocks are what runs out
+ROWS_IN_LUTS = 128  # words of a bank that may stand in an ECP5's LUTs rather than take a block; more are slow to read
 
 
-def rows_place(geometry, family):
-    """Where a window's rows stand: many short ones in LUTs, where the chip has such memories."""
-    short = geometry.depth_rows * geometry.row_words <= ROWS_IN_LUTS and geometry.banks >= MANY_BANKS
-    return "lut" if family == "ecp5" and short else "ebr"
+def rows_places(geometry, family):
+    """Where a window's rows can stand: in block RAM, and short ones in LUTs where the chip has such memories."""
+    short = geometry.depth_rows * geometry.row_words <= ROWS_IN_LUTS
+    return ("ebr", "lut") if family == "ecp5" and short else ("ebr",)
 
 
-def row_luts(geometry, bits, width, family):
+def row_luts(geometry, bits, width, place):
     """LUT4s of a window's rows where they stand in LUTs: 16 words of 4 bits take 6."""
-    if rows_place(geometry, family) == "ebr":
+    if place == "ebr":
         return 0
     sixteens = -(-geometry.depth_rows * geometry.row_words // 16)
     return geometry.banks * -(-bits * width // 4) * (6 * sixteens + 4 * (sixteens - 1))
 
 
-def line_blocks(geometry, bits, width, family, latency):
+def line_blocks(geometry, bits, width, family, latency, place):
     """Block RAMs of a window's rows."""
-    if rows_place(geometry, family) == "lut":
+    if place == "lut":
         return 0
     return geometry.banks * ram_blocks(bits * width, geometry.depth_rows * geometry.row_words, family, latency)
 

@@ -172,6 +172,8 @@ class Multiply:
     rounding "tflm": TensorFlow Lite Micro's reference, MultiplyByQuantizedMultiplier: a left shift by
     max(31 - shift, 0), saturating rounding doubling high multiply by the 32-bit multiplier, rounding divide by
     2**max(shift - 31, 0); ``fraction`` is zero.
+    rounding "float32": onnxruntime's integer kernels: multiplier / 2**shift is a number in float32, the product with
+    acc + offset (below 2**24) is one too, and is rounded to an integer, halves to even; ``fraction`` is zero.
 
     Parameters
     ----------

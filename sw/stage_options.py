@@ -73,8 +73,9 @@ def stage_cost(network, group, stage, site):
 
     def far(option):
         other = option.stage
-        return (abs(other.out_width - stage.out_width), abs(other.steps - stage.steps),
-                other.parameters_place != stage.parameters_place, abs(other.lut_units - stage.lut_units))
+        places = other.parameters_place != stage.parameters_place, other.rows_place != stage.rows_place
+        return (abs(other.out_width - stage.out_width), abs(other.steps - stage.steps), *places,
+                abs(other.lut_units - stage.lut_units))
 
     return min(ways, key=far).cost
 
@@ -167,20 +168,14 @@ class _Maker:
 
     def pool(self, width):
         """Ways to build a pooling stage of a width: some an output width."""
-        group, site = self.group, self.site
+        group = self.group
         if pools_whole_map(group):
             return self._whole_pool(width)
         where = geometry(group, width, width)
         bits = group.input.format.bits
-        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, site.family)
-        luts += width * bits * 2.5 * where.kernel[0]
-        base = Cost(
-            _window_cycles(where), int(luts), costs.line_blocks(where, bits, width, site.family, site.latency), 0
-        )
-        stage = StagePlan(
-            self.name, "pool", self.layers, width, width, width, rows_place=costs.rows_place(where, site.family)
-        )
-        return self._with_requantisation(stage, base, where)
+        luts = costs.window_luts(where, bits, width) + width * bits * 2.5 * where.kernel[0]
+        stage = StagePlan(self.name, "pool", self.layers, width, width, width)
+        return self._with_requantisation(stage, Cost(_window_cycles(where), int(luts), 0, 0), where)
 
     def _whole_pool(self, width):
         """Ways to build a pooling of whole feature maps: one a number of steps."""
@@ -211,10 +206,9 @@ class _Maker:
         depth = where.cost * where.position_groups
         word = products * weights.format.bits
         in_logic = not site.patchable and depth * word <= 256
-        ebr = costs.line_blocks(where, bits, width, site.family, site.latency)
-        ebr += 0 if in_logic else self._blocks("rom", word, depth)
+        ebr = 0 if in_logic else self._blocks("rom", word, depth)
         acc_bits = accumulator_shape(self.network, group).width
-        luts = costs.window_luts(where, bits, width) + costs.row_luts(where, bits, width, site.family)
+        luts = costs.window_luts(where, bits, width)
         luts += units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
         in_luts = costs.product_luts(group.input.format, weights.format, site.family, lanes)
         found = []
@@ -226,21 +220,27 @@ class _Maker:
             luts_here = luts + lanes * lut_units * in_luts + on_dsp * (bits + weights.format.bits)
             stage = StagePlan(
                 self.name, "dot", self.layers, width, units, units, dsp=dsp, lut_units=lut_units if dsp else 0,
-                weights_place="lut" if in_logic else "ebr", rows_place=costs.rows_place(where, site.family),
+                weights_place="lut" if in_logic else "ebr",
             )
             blocks = costs.dsp_blocks(on_dsp, site.family)
             found += self._with_requantisation(stage, Cost(_window_cycles(where), int(luts_here), ebr, blocks), where)
         return found
 
     def _with_requantisation(self, stage, base, where):
-        """A stage's options of different output widths and requantisers."""
-        found = []
+        """A stage's options of different output widths and requantisers, and of its rows in blocks or LUTs."""
+        found, bits, width = [], self.group.input.format.bits, stage.width
+        rows = [
+            (place, costs.row_luts(where, bits, width, place),
+             costs.line_blocks(where, bits, width, self.site.family, self.site.latency, place))
+            for place in costs.rows_places(where, self.site.family)
+        ]
         for out_width in _out_widths(stage.units, where.cost, self.group):
             most_steps = where.cost // -(-stage.units // out_width)
             for way in requantise_ways(self.network, self.group, out_width, most_steps, stage.dsp, self.site):
                 chosen = replace(stage, out_width=out_width, parameters_place=way.place, steps=way.steps)
-                cost = Cost(base.cycles, base.lut4 + way.lut4, base.ebr + way.ebr, base.dsp + way.dsp)
-                found.append(Option(chosen, cost))
+                for place, luts, ebr in rows:
+                    cost = Cost(base.cycles, base.lut4 + way.lut4 + luts, base.ebr + way.ebr + ebr, base.dsp + way.dsp)
+                    found.append(Option(replace(chosen, rows_place=place), cost))
         return found
 
 

@@ -1,4 +1,4 @@
-"""Requantisation by multiplying, rounding, shifting and clamping, in two roundings."""
+"""Requantisation by multiplying, rounding, shifting and clamping, with the roundings of several sources."""
 
 # Ref: tensorflow/lite/kernels/internal/common.cc (MultiplyByQuantizedMultiplier, TFLITE_SINGLE_ROUNDING off)
 # Ref: gemmlowp/fixedpoint/fixedpoint.h (SaturatingRoundingDoublingHighMul, RoundingDivideByPOT)
@@ -17,6 +17,9 @@ def multiply(acc, multiplier, shift, offset, fraction, zero_point, low, high, ro
     rounding "tflm": a left shift by max(31 - shift, 0), saturating rounding doubling high multiply, rounding divide by
     2**max(shift - 31, 0); the left-shifted accumulator must fit 32 bits (C's behaviour is undefined else, and
     ``verify`` refuses it); ``fraction`` is not used.
+    rounding "float32": as onnxruntime's integer kernels: (acc + offset) and multiplier / 2**shift, both exact in
+    float32, are multiplied in float32, and the product is rounded to an integer, halves to even; ``fraction`` is not
+    used.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ def multiply(acc, multiplier, shift, offset, fraction, zero_point, low, high, ro
     """
     multiplier, shift, offset, fraction = (np.asarray(a) for a in (multiplier, shift, offset, fraction))
     acc = np.asarray(acc)
+    if rounding == "float32":
+        return in_float32(acc, multiplier, shift, offset, zero_point, low, high)
     most = (magnitude(acc) + magnitude(offset) << max(31 - int(shift.min()), 0)) * max(magnitude(multiplier), 1)
     most += magnitude(fraction) + (1 << max(int(shift.max()), 31))
     dtype = np.dtype(np.int64) if most < 1 << 63 else np.dtype(object)
@@ -41,6 +46,13 @@ def multiply(acc, multiplier, shift, offset, fraction, zero_point, low, high, ro
     else:
         rounded = by_quantized_multiplier(acc + offset, multiplier, shift)
     return np.clip(rounded + zero_point, low, high).astype(np.int64, copy=False)
+
+
+def in_float32(acc, multiplier, shift, offset, zero_point, low, high):
+    """``multiply`` with rounding "float32", of accumulators that with their offset are below 2**24."""
+    scale = np.ldexp(multiplier.astype(np.float32), -shift.astype(np.int32))
+    product = (acc.astype(np.int64) + offset).astype(np.float32) * scale
+    return np.clip(np.rint(product) + zero_point, low, high).astype(np.int64)
 
 
 def by_quantized_multiplier(x, multiplier, shift):

@@ -2,7 +2,8 @@
 
 A kernel computes an exact integer, turns it into a real number in float32 and rounds that, halves to even. As a
 function of the integer this never falls, so that thresholds say it exactly: they are found by evaluating the float32
-function itself, and become a multiplier where one does the same for every integer that can occur.
+function itself, and become a multiplier where one does the same for every integer that can occur; else a product in
+float32 is what it is, where the integer has no more than 24 bits.
 """
 
 # Ref: onnxruntime/core/mlas/lib/quantize.cpp (MlasRequantizeOutput, MlasQuantizeLinear), qladd.cpp, qlmul.cpp,
@@ -21,6 +22,8 @@ from lutloom.passes.requantise import Grid, Linear
 
 MULTIPLIER_BITS = (18, 25, 31)
 """Widths that are tried for multipliers, the cheapest first."""
+
+MANTISSA_BITS = 24  # of float32
 
 SUM_BITS = 52
 """Most fraction bits of the tables of a sum."""
@@ -48,7 +51,7 @@ def accumulator_requantiser(name, source, output, given, weight_scale, made, off
     def codes(acc):
         return (acc + offset[:, None]).astype(np.float32) * scale[:, None]
 
-    return _requantiser(name, source, output, codes, scale, made, low, high)
+    return _requantiser(name, source, output, codes, scale, made, low, high, offset)
 
 
 def mean(name, source, output, given, made, count, low, high):
@@ -59,7 +62,7 @@ def mean(name, source, output, given, made, count, low, high):
     def codes(acc):
         return (acc + offset).astype(np.float32) * scale[:, None]
 
-    return _requantiser(name, source, output, codes, scale, made, low, high)
+    return _requantiser(name, source, output, codes, scale, made, low, high, np.full(scale.shape, offset))
 
 
 def average(name, source, output, given, made, zero, divisor, low, high):
@@ -177,7 +180,7 @@ def _rounded(real, made):
     return np.rint(np.clip(real, made.format.code_low - zero, made.format.code_high - zero)) + zero
 
 
-def _requantiser(name, source, output, real, slopes, made, low, high):
+def _requantiser(name, source, output, real, slopes, made, low, high, offset=None):
     """The Thresholds, or a Multiply that is the same, of a real number in steps of the output, of an accumulator.
 
     Parameters
@@ -186,6 +189,8 @@ def _requantiser(name, source, output, real, slopes, made, low, high):
         Gives float32; never falls along with the accumulator.
     slopes : array (C,)
         About how steep it is.
+    offset : int array (C,), optional
+        ``real`` is the product of accumulator and offset with the slope, in float32.
     """
     if low == high:
         raise ModelError(f"layer {name!r} gives one value only, {low}; quantise the model again")
@@ -200,9 +205,22 @@ def _requantiser(name, source, output, real, slopes, made, low, high):
     falling = np.zeros(len(left), bool)
     chains = [(Linear(Fraction(float(slope)), Fraction(0)),) for slope in slopes]
     found = _multiplier(chains, left, falling, low, high, source)
+    if found is None and offset is not None:
+        found = _in_float32(slopes, offset, source, made, low, high)
     if found is None:
         return Thresholds(name, source.name, output, left, falling, low)
     return Multiply(name, source.name, output, **found)
+
+
+def _in_float32(slopes, offset, source, made, low, high):
+    """Parameters of a Multiply with rounding "float32"; None where its numbers are out of range."""
+    mantissa, exponent = np.frexp(np.asarray(slopes, np.float32))
+    multiplier, shift = np.ldexp(mantissa, MANTISSA_BITS).astype(np.int64), MANTISSA_BITS - exponent.astype(np.int64)
+    reach = max(abs(source.low + int(offset.min())), abs(source.high + int(offset.max())))
+    if reach >= 1 << MANTISSA_BITS or (multiplier <= 0).any() or shift.min() <= MANTISSA_BITS or shift.max() > 62:
+        return None
+    return dict(multiplier=multiplier, shift=shift, offset=np.asarray(offset, np.int64), fraction=np.zeros_like(shift),
+                zero_point=int(made.zero_point), low=low, high=high, rounding="float32")
 
 
 def _multiplier(chains, values, falling, low, high, source):

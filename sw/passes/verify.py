@@ -276,14 +276,24 @@ def _per_channel(layer, source, target):
         _multiply(layer, source, target)
 
 
+ROUNDINGS = "up", "tflm", "float32"
+FLOAT32_BITS = 24  # of a mantissa
+
+
 def _multiply(layer, source, target):
     """Ranges of a multiplying requantiser."""
-    _need(layer.rounding in ("up", "tflm"), f"has rounding {layer.rounding!r}, not up or tflm")
+    _need(layer.rounding in ROUNDINGS, f"has rounding {layer.rounding!r}, not {', '.join(ROUNDINGS)}")
     _need(0 <= layer.shift.min() and layer.shift.max() <= 62, "has shifts outside 0 to 62")
     _fits_clamp(layer, target)
     if layer.rounding == "up":
         return
-    _need(not layer.fraction.any(), "has fractions, which rounding tflm does not take")
+    _need(not layer.fraction.any(), f"has fractions, which rounding {layer.rounding} does not take")
+    if layer.rounding == "float32":
+        fits = 0 <= layer.multiplier.min() and layer.multiplier.max() < 1 << FLOAT32_BITS
+        _need(fits, f"has multipliers outside 0 to 2**{FLOAT32_BITS} - 1, which rounding float32 takes")
+        reach = max(abs(source.low + int(layer.offset.min())), abs(source.high + int(layer.offset.max())))
+        _need(reach < 1 << FLOAT32_BITS, f"has accumulators up to {reach}, which float32 does not hold")
+        return
     fits = 0 <= layer.multiplier.min() and layer.multiplier.max() < 1 << 31
     _need(fits, "has multipliers outside 0 to 2**31 - 1, which rounding tflm takes")
     for offset, shift in zip(layer.offset.tolist(), layer.shift.tolist(), strict=True):

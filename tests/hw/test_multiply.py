@@ -1,5 +1,7 @@
 """Multiply, round, shift, clamp: both roundings, with shifts that are equal and that differ by channel."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from amaranth.back import verilog
@@ -21,6 +23,9 @@ CASES = [
     ("tflm", (28, 31), 2, 2, "int:8", True, 1),
     ("tflm", (36, 36), 1, 2, "int:8", False, 2),
     ("tflm", (33, 38), 3, 2, "int:8", True, 1),
+    ("float32", (32, 36), 2, 3, "int:8", False, 1),
+    ("float32", (33, 33), 1, 1, "uint:8", True, 2),
+    ("float32", (25, 33), 1, 2, "int:4", False, 1),
 ]
 
 
@@ -28,7 +33,7 @@ def parameters(case, seed=1):
     rounding, (low, high), lanes, beats, out, dsp, latency = case
     rng = np.random.default_rng(seed)
     size, form = (beats, lanes), Format.parse(out)
-    least, most = (1 << 30, 1 << 31) if rounding == "tflm" else (-500, 500)
+    least, most = {"tflm": (1 << 30, 1 << 31), "float32": (1 << 23, 1 << 24), "up": (-500, 500)}[rounding]
     return dict(
         name="q", acc_shape=signed(16), lanes=lanes, multiplier=rng.integers(least, most, size),
         shift=rng.integers(low, high + 1, size), offset=rng.integers(-3000, 3000, size),
@@ -95,6 +100,32 @@ def test_halves_of_both_signs(shift):
     assert check_beats(unit, np.arange(-128, 128)[:, None], [0] * 256) == []
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_products_that_float32_rounds_to_halves(steps):
+    """Multipliers that bring an accumulator as near to a half as their 24 bits can, and one step beside that."""
+    rng = np.random.default_rng(7)
+    pairs = []
+    for k in [*range(-9, 9), *rng.integers(-128, 128, 60)]:
+        acc = int(rng.integers(1 << 6, 1 << 15)) * (1 if k >= 0 else -1)
+        mantissa, exponent = np.frexp((k + 0.5) / acc)
+        for step in (0, 1, -1):
+            m, shift = int(round(mantissa * 2**24)) + step, 24 - int(exponent)
+            if 1 << 23 <= m < 1 << 24 and 24 < shift < 40:
+                pairs.append((acc, m, shift))
+    acc, m, shift = (np.array(numbers)[:, None] for numbers in zip(*pairs, strict=True))
+    sides = np.zeros_like(m)
+    numbers = dict(
+        name="q", acc_shape=signed(16), lanes=1, multiplier=m, shift=shift, offset=sides, fraction=sides, zero_point=3,
+        low=-128, high=127, out_format=Format("int", 8), rounding="float32",
+    )
+    unit = Multiply(**numbers) if steps == 1 else SteppedMultiply(**numbers, steps=steps)
+    beats = np.arange(len(acc))
+    assert check_beats(unit, acc, beats) == []
+    exact = [round(Fraction(a * b, 1 << c)) + 3 for a, b, c in pairs]
+    float32 = np.concatenate([unit.model(acc[beat], beat) for beat in beats])
+    assert 10 < (np.clip(exact, -128, 127) != float32).sum() < len(acc) - 10
+
+
 @pytest.mark.parametrize("what", ["multiplier", "shift", "offset"])
 def test_bench_notices(what):
     changed = parameters(CASES[0])
@@ -116,12 +147,13 @@ def test_verilog():
 def test_errors():
     good = parameters(CASES[0])
     for changes, message in [
-        (dict(rounding="down"), "rounding must be up or tflm, not 'down'"),
+        (dict(rounding="down"), "rounding must be up, tflm or float32, not 'down'"),
         (dict(high=256), "multiply codes 0 to 256 must ascend and fit uint:8; take more bits"),
         (dict(low=9, high=8), "multiply codes 9 to 8 must ascend"),
         (dict(shift=np.full((3, 2), 63)), "multiply shift must be 0 to 62, not 63 to 63"),
         (dict(shift=np.full((3, 1), 3)), r"multiply shift must be of shape \(beats, 2\), not \(3, 1\)"),
         (dict(rounding="tflm"), "multiply fraction must be 0 with tflm rounding; take up"),
+        (dict(rounding="float32", fraction=np.zeros((3, 2), int)), "multiply shift must be above 24 with float32"),
         (dict(multiplier=np.full((3, 2), -(1 << 31))), "multiply multiplier must be above"),
         (dict(lanes=0), "lanes must be a positive integer, not 0"),
     ]:

@@ -108,7 +108,7 @@ LAYER_RULES = [
     ("average", lambda w: dict(factors=np.ones((3, 3), np.int64)), "has factors of shape (3, 3), not (2, 2)"),
     ("average", lambda w: dict(factors=np.ones((2, 2))), "layer 'average' has factors that are not integers"),
     ("average", lambda w: dict(factors=np.full((2, 2), 9)), "but its output 'average' is declared"),
-    ("scale", lambda w: dict(rounding="down"), "layer 'scale' has rounding 'down', not up or tflm"),
+    ("scale", lambda w: dict(rounding="down"), "layer 'scale' has rounding 'down', not up, tflm, float32"),
     ("scale", lambda w: dict(shift=np.full(4, 63)), "layer 'scale' has shifts outside 0 to 62"),
     ("scale", lambda w: dict(high=8), "layer 'scale' clamps to -8 to 8, which int:4 does not hold"),
     (
