@@ -1,51 +1,30 @@
 """Trained models as onnxruntime's own quantiser writes them: every byte of the output, and of every tensor of codes."""
 
 import os
-import shutil
+import runpy
 from pathlib import Path
 
-import numpy as np
 import pytest
 from onnx_quantised import all_codes, codes_of
 
 from lutloom import quantize
 
-quantization = pytest.importorskip("onnxruntime.quantization")
+pytest.importorskip("onnxruntime.quantization")
 DATA = Path(os.environ.get("LUTLOOM_DATA", Path(__file__).parents[3] / "shared" / "data"))
-TYPES = {"uint8": quantization.QuantType.QUInt8, "int8": quantization.QuantType.QInt8}
 VARIANTS = [  # activations, weights, per channel, reduced range
     ("uint8", "int8", False, False), ("uint8", "uint8", False, False), ("int8", "int8", True, False),
     ("uint8", "int8", True, True),
 ]
 
 
-def images(model, part, count):
-    """Images as the model takes them, from what trains or what tests."""
-    if model == "lenet_caffe_mnist":
-        with np.load(DATA / "mnist" / "mnist.npz") as file:
-            return file[f"x_{part}"][:count, None].astype(np.float32) / 256
-    with np.load(DATA / "cifar10" / "cifar10_test1000.npz") as file:
-        x = file["x"][:count] if part == "test" else file["x"][-count:]
-    return (x.transpose(0, 3, 1, 2).astype(np.float32) - 128) / 128
+SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "quantise_onnx"))
+images = SCRIPT["images"]
 
 
 def quantised(model, style, kinds, folder):
     """Path of the model as onnxruntime.quantization writes it."""
-    batches = np.split(images(model, "train", 200), 4)
-
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self):
-            self._batches = iter([{"data": batch} for batch in batches])
-
-        def get_next(self):
-            return next(self._batches, None)
-
-    activations, weights, per_channel, reduced = kinds
     path = folder / f"{model}_{style}.onnx"
-    source = shutil.copy(DATA / "models" / f"{model}.onnx", folder)  # the quantiser writes beside it
-    quantization.quantize_static(
-        source, path, Reader(), quant_format=quantization.QuantFormat[style],
-        activation_type=TYPES[activations], weight_type=TYPES[weights], per_channel=per_channel, reduce_range=reduced)
+    SCRIPT["quantised"](model, style, path, *kinds)
     return path
 
 
