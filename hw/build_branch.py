@@ -7,12 +7,12 @@ from lutloom.hw.branch import Buffer, Insert, Select, Turns
 from lutloom.hw.join import JoinStage, ProductOfCodes, SumOfTables
 from lutloom.hw.requantise import make_requantise
 from lutloom.hw.softmax import Softmax
-from lutloom.network import Add, Multiply
+from lutloom.network import Add, Multiply, Product, Sum
 from lutloom.plan import image_of
 from lutloom.rom import pack
 
 
-def _join(plan, group, stage):
+def _join(network, plan, group, stage):
     """Sum or product of two streams."""
     layer, formats = group.main, tuple(tensor.format for tensor in group.inputs)
     if group.inputs[0].shape != group.inputs[1].shape:
@@ -21,19 +21,25 @@ def _join(plan, group, stage):
             "hardware has sums and products of equal shapes only"
         )
     lanes = stage.width
-    if isinstance(layer, Add):
+    if isinstance(layer, Add | Sum):
         combine = SumOfTables(name=stage.name, layer=layer, formats=formats, lanes=lanes, latency=plan.memory_latency)
     else:
         combine = ProductOfCodes(layer=layer, formats=formats, lanes=lanes, dsp=stage.dsp, paired=plan.paired)
-    one = np.ones(lanes, np.int64)
-    behind = Multiply(
-        layer.name, "", "", one * layer.multiplier, one * layer.shift, one * 0, one * 0, layer.zero_point, layer.low,
-        layer.high, "tflm",
-    )
+    behind, tensor, place = group.requantise, network.tensors[layer.output], stage.parameters_place
+    if isinstance(layer, Add | Product):  # the layer's own
+        one, place = np.ones(lanes, np.int64), "lut"
+        behind = Multiply(
+            layer.name, "", "", one * layer.multiplier, one * layer.shift, one * 0, one * 0, layer.zero_point,
+            layer.low, layer.high, "tflm",
+        )
+    elif behind is None:
+        raise ModelError(
+            f"layer {layer.name!r} gives exact sums or products, and hardware needs a requantisation alone behind them"
+        )
     requantise = make_requantise(
-        behind, name=f"{stage.name}_requantise", tensor=None, acc_shape=combine.acc_shape, lanes=lanes,
-        out_format=group.output.format, place="lut", channels=lanes, dsp=stage.requantise_dsp,
-        latency=plan.memory_latency, steps=stage.steps, paired=plan.paired,
+        behind, name=f"{stage.name}_requantise", tensor=tensor, acc_shape=combine.acc_shape, lanes=lanes,
+        out_format=group.output.format, place="ebr" if plan.patchable else place, channels=group.channels_out,
+        dsp=stage.requantise_dsp, latency=plan.memory_latency, steps=stage.steps, paired=plan.paired,
     )
     return JoinStage(
         combine=combine, requantise=requantise, formats=formats, out_bits=group.output.format.bits, width=lanes,
@@ -41,7 +47,7 @@ def _join(plan, group, stage):
     )
 
 
-def _softmax(plan, group, stage):
+def _softmax(network, plan, group, stage):
     layer = group.main
     return Softmax(
         name=stage.name, count=group.image[2], multiplier=layer.multiplier, left=layer.left, least=layer.least,
@@ -50,7 +56,7 @@ def _softmax(plan, group, stage):
     )
 
 
-def _concat(plan, group, stage):
+def _concat(network, plan, group, stage):
     """Tensors in turn: whole ones, rows, or pixels."""
     axis = group.main.axis + 3 - len(group.results.shape)
     beats = []
@@ -70,7 +76,7 @@ def _places(shape, width, begin, sizes, steps):
     return ((rows[:, None, None] * shape[1] + columns[None, :, None]) * beats + channels).ravel()
 
 
-def _slice(plan, group, stage):
+def _slice(network, plan, group, stage):
     """Some beats of a frame."""
     layer, shape = group.main, group.image
     places = _places(shape, stage.width, layer.begin, layer.sizes, layer.steps)
@@ -82,7 +88,7 @@ def _slice(plan, group, stage):
     return Select(bits=group.input.format.bits, width=stage.width, kept=places.tolist(), beats=beats)
 
 
-def _pad(plan, group, stage):
+def _pad(network, plan, group, stage):
     """Constant beats around a tensor."""
     layer, bits = group.main, group.input.format.bits
     shape = image_of(group.results)
@@ -93,7 +99,7 @@ def _pad(plan, group, stage):
     return Insert(bits=bits, width=stage.width, own=places.tolist(), beats=beats, word=word)
 
 
-def _state(plan, group, stage):
+def _state(network, plan, group, stage):
     """A buffer that begins with a frame of constants."""
     bits, shape = group.input.format.bits, group.image
     codes = np.asarray(group.main.reset).reshape(-1, shape[2]) & ((1 << bits) - 1)

@@ -91,7 +91,7 @@ def make_stage(network, plan, group, stage):
     stage : StagePlan
     """
     if stage.kind in BRANCHING:
-        return BRANCHING[stage.kind](plan, group, stage)
+        return BRANCHING[stage.kind](network, plan, group, stage)
     if stage.kind == "topk":
         return TopK(shape=shape_of(group.input.format), count=group.input.shape[0], width=stage.width, k=group.main.k)
     requantise_name = f"{stage.name}_requantise"

@@ -1,4 +1,4 @@
-"""Two streams into one, value by value: sums and products of codes in TFLite Micro's arithmetic."""
+"""Two streams into one, value by value: sums and products of codes."""
 
 from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
@@ -12,6 +12,7 @@ from lutloom.hw.product import Product
 from lutloom.hw.requantise import steps_of
 from lutloom.hw.stage import Buffered, spaced
 from lutloom.hw.tree import registered, shape_of
+from lutloom.network import Add, Sum
 from lutloom.schedule_branches import Zip
 
 DEPTH = 2  # beats held at each input
@@ -54,13 +55,13 @@ class Combine(wiring.Component):
 
 
 class SumOfTables(Combine):
-    """What each of two codes contributes to an Add, from tables, summed.
+    """What each of two codes contributes to a sum, from tables, summed.
 
     Parameters
     ----------
     name : str
         Prefix of the memories' names; each input and lane has one.
-    layer : lutloom.network.Add
+    layer : lutloom.network.Add or Sum
     formats : (Format, Format)
     lanes : int
     latency : 1 or 2
@@ -68,8 +69,8 @@ class SumOfTables(Combine):
     """
 
     def __init__(self, *, name, layer, formats, lanes, latency):
-        self._latency, self._minus = latency, bool(layer.subtract)
-        self._tables = [
+        self._latency, self._minus = latency, isinstance(layer, Add) and bool(layer.subtract)
+        self._tables = [layer.first, layer.second] if isinstance(layer, Sum) else [
             scaled_codes(form, layer.left, layer.offsets[k], layer.multipliers[k], layer.shifts[k])
             for k, form in enumerate(formats)
         ]
@@ -117,7 +118,7 @@ class ProductOfCodes(Combine):
 
     Parameters
     ----------
-    layer : lutloom.network.Product
+    layer : lutloom.network.Product or Times
     formats : (Format, Format)
     lanes : int
     dsp, paired : bool

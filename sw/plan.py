@@ -19,9 +19,11 @@ from lutloom.network import (
     Slice,
     Softmax,
     State,
+    Sum,
     SumPool,
     Table,
     Thresholds,
+    Times,
     TopK,
     inputs_of,
 )
@@ -279,7 +281,7 @@ def group_layers(network):
         layers = [view for name in inputs_of(layer) for view in waiting.pop(name, ())] + [layer]
         if kind == "map":
             requantise = layer
-        elif kind in ("dot", "pool") and layer.output != network.output:
+        elif (kind in ("dot", "pool") or isinstance(layer, Sum | Times)) and layer.output != network.output:
             behind = readers.get(layer.output, [])
             if len(behind) == 1 and isinstance(behind[0], REQUANTISERS):
                 requantise = behind[0]
@@ -327,8 +329,8 @@ def last_group(network, groups):
 
 _KINDS = (
     (Conv | Dense, "dot"), (MaxPool | SumPool, "pool"), (Thresholds | Multiply | Offset | Table, "map"),
-    (TopK, "topk"), (Add | Product, "join"), (Softmax, "softmax"), (Concat, "concat"), (Slice, "slice"), (Pad, "pad"),
-    (State, "state"),
+    (TopK, "topk"), (Add | Product | Sum | Times, "join"), (Softmax, "softmax"), (Concat, "concat"), (Slice, "slice"),
+    (Pad, "pad"), (State, "state"),
 )
 
 

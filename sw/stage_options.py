@@ -7,7 +7,7 @@ from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, geometry
 from lutloom.hw.whole_pool import in_registers
-from lutloom.network import Add, Conv, Dense, Flatten
+from lutloom.network import Add, Conv, Dense, Flatten, Sum
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
@@ -65,7 +65,8 @@ def stage_cost(network, group, stage, site):
     elif stage.kind == "pool":
         ways = make.pool(stage.width)
     elif stage.kind == "join":
-        ways = [make.join(stage.width, stage.steps, stage.dsp)]
+        ways = [make.join(stage.width, stage.steps, stage.dsp)] if group.requantise is None else (
+            make.exact_join(stage.width))
     elif stage.kind == "map":
         ways = make.map(stage.width)
     else:
@@ -97,6 +98,8 @@ class _Maker:
             stage = StagePlan(self.name, "topk", self.layers, 1, 1, 1)
             bits = group.input.format.bits
             return [Option(stage, Cost(group.image[2] + group.main.k + 2, 60 + 4 * bits, 0, 0))]
+        if group.kind == "join" and group.requantise is not None:
+            return [option for width in _stream_widths(group) for option in self.exact_join(width)]
         if group.kind == "join":
             steps = (1, 2, 4, 8, MOST_STEPS)
             return [self.join(width, s, dsp) for width in _stream_widths(group) for s in steps
@@ -153,6 +156,22 @@ class _Maker:
         stage = StagePlan(self.name, "join", self.layers, width, 1, width, dsp=dsp, steps=steps)
         cost = Cost(beats_of(group.results, width) * steps, 80 + width * (6 * bits + lut4), tables, width * blocks)
         return Option(stage, cost)
+
+    def exact_join(self, width):
+        """Ways to join two streams in an exact sum or product with a requantisation behind it."""
+        group, found = self.group, []
+        bits, beats = group.input.format.bits, beats_of(group.results, width)
+        summed = isinstance(group.main, Sum)
+        tables = 2 * width * self._blocks("rom", 30, 256) if summed else 0
+        luts = 80 + width * (6 * bits if summed else bits * (6 + 2 * bits))
+        for most in (1, 4, MOST_STEPS):
+            for way in requantise_ways(self.network, group, width, most, False, self.site):
+                stage = StagePlan(
+                    self.name, "join", self.layers, width, 1, width, parameters_place=way.place, steps=way.steps
+                )
+                cost = Cost(beats * way.steps, luts + way.lut4, tables + way.ebr, way.dsp)
+                found.append(Option(stage, cost))
+        return found
 
     def map(self, width):
         """A stage of requantisation alone."""
