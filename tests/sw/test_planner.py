@@ -5,15 +5,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import small_networks  # noqa: E402
 
 from lutloom.board import load_board  # noqa: E402
+from lutloom.emit import core_verilog  # noqa: E402
 from lutloom.errors import BuildError, FitError, ModelError  # noqa: E402
 from lutloom.hw.core import Core  # noqa: E402
-from lutloom.network import Transpose  # noqa: E402
+from lutloom.network import Conv, Multiply, SumPool, Transpose  # noqa: E402
+from lutloom.network_builder import NetworkBuilder  # noqa: E402
 from lutloom.plan import Plan, group_layers, identifier  # noqa: E402
 from lutloom.planner import estimate, plan_network  # noqa: E402
 
@@ -66,6 +69,52 @@ def test_what_does_not_fit_is_refused(lenet):
         plan_network(small_networks.lenet(steps=1), chip("icebreaker"), clock_mhz=48)
     with pytest.raises(FitError, match=r"10,000,000 frames a second at 100 MHz leave 10 cycles a frame"):
         plan_network(lenet, chip("ulx3s-85f"), clock_mhz=100, fps=1e7)
+
+
+def int8_layers(size=24):
+    """A convolution and a pooling over the whole map, each with a multiplying requantiser a channel of its own."""
+    rng = np.random.default_rng(3)
+    builder = NetworkBuilder((size, size, 8), "int:8")
+    for name, outputs in (("first", 16), ("second", 16)):
+        builder.add(Conv, name, small_networks.weights(rng, (outputs, 1, 1, builder.last.shape[-1]), "int:8"))
+        channels = (rng.integers(1 << 30, 1 << 31, outputs), rng.integers(38, 41, outputs),
+                    rng.integers(-999, 999, outputs), np.zeros(outputs, np.int64))
+        builder.add(Multiply, f"{name}_scaled", *channels, 3, -128, 127, "tflm", format="int:8", zero_point=3)
+    builder.add(SumPool, "pool", (size, size), (1, 1), (0, 0, 0, 0), np.ones((1, 1), int), 0)
+    return builder.network()
+
+
+def test_a_requantiser_takes_as_many_steps_as_there_is_time_for():
+    network, board = int8_layers(), chip("ulx3s-25f")
+    plan = plan_network(network, board, clock_mhz=100, fps=2000)
+    first = plan.stages[0]
+    cost = 8 // first.width
+    assert 1 < first.steps <= cost // -(-first.units // first.out_width)
+    hurried = plan_network(network, chip("ulx3s-85f"), clock_mhz=100, fps=100e6 / 1300)
+    assert hurried.stages[0].steps == 1
+    assert Core(network, plan).predict().interval_cycles <= 100e6 / 2000
+
+
+def test_products_are_mixed_where_dsps_do_not_suffice():
+    network = int8_layers()
+    few = replace(chip("ulx3s-25f"), dsp=20, lut4=10_000)
+    plan = plan_network(network, few, clock_mhz=100, fps=20_000)
+    mixed = [stage for stage in plan.stages if stage.dsp and 0 < stage.lut_units < stage.units]
+    assert mixed and estimate(network, plan, few)["dsp"] <= 20
+    none = plan_network(network, replace(few, dsp=0, lut4=20_000), clock_mhz=100, fps=20_000)
+    assert not any(stage.dsp for stage in none.stages)
+
+
+def test_a_whole_map_is_pooled_without_a_window():
+    network = int8_layers()
+    plan = plan_network(network, chip("ulx3s-25f"), clock_mhz=100, fps=2000)
+    assert not any("pool" in spec.name and spec.depth > 16 for spec in memories_of(network, plan))
+
+
+def memories_of(network, plan):
+    """Memories of a plan's core."""
+    _, target = core_verilog(network, plan)
+    return target.specs.values()
 
 
 def test_a_plan_is_written_and_read(lenet):
