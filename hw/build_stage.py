@@ -118,8 +118,8 @@ def make_stage(network, plan, group, stage):
     if pools_whole_map(group):
         return _whole_pool(network, plan, group, stage)
     where = geometry(group, stage.width, stage.units)
-    masked = stage.kind == "dot" and source.kind == "bipolar" and any(where.pads)
-    if masked and group.image[2] % stage.width:
+    masked = source.kind == "bipolar" and any(where.pads) and not isinstance(group.main, MaxPool)
+    if masked and stage.kind == "dot" and group.image[2] % stage.width:
         raise FitError(
             f"layer {group.main.name!r} pads bipolar values: a word must divide its {group.image[2]} channels"
         )
@@ -157,7 +157,7 @@ def make_stage(network, plan, group, stage):
         results = group.results if group.requantise is None else network.tensors[group.requantise.input]
         acc_shape = shape_of(results.format)
         work = Pool(
-            kind=kind, rows=where.kernel[0], units=stage.units, x_format=source, acc_shape=acc_shape,
+            kind=kind, rows=where.kernel[0], units=stage.units, x_format=source, acc_shape=acc_shape, masked=masked,
             factors=None if kind == "max" else group.main.factors.reshape(where.out_height, where.out_width),
         )
     requantise = make_requantise(

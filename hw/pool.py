@@ -32,6 +32,8 @@ class Pool(wiring.Component):
         Of the results.
     factors : int array (OH, OW), optional
         For sums, products of a number by row and a number by column.
+    masked : bool
+        Values of lanes that are not valid add nothing: padding of bipolar values, which have no zero.
 
     Members
     -------
@@ -39,18 +41,22 @@ class Pool(wiring.Component):
     i_x : In(rows·units values)
     i_row, i_column : In
         The position.
+    i_lanes : In(rows·units)
+        Which values count; only if masked.
     o_valid : Out(1)
     o_acc : Out(units results)
     """
 
-    def __init__(self, *, kind, rows, units, x_format, acc_shape, factors=None):
+    def __init__(self, *, kind, rows, units, x_format, acc_shape, factors=None, masked=False):
         if kind not in ("max", "sum"):
             raise ValueError(f"pool kind must be max or sum, not {kind!r}")
         self._kind, self._rows, self._units, self._format, self._acc_shape = kind, rows, units, x_format, acc_shape
         self._factors = np.ones((1, 1), int) if factors is None else np.asarray(factors)
+        self._masked = masked
         height, width = self._factors.shape
         super().__init__(
             {
+                **({"i_lanes": In(rows * units)} if masked else {}),
                 "i_valid": In(1),
                 "i_first": In(1),
                 "i_last": In(1),
@@ -94,6 +100,8 @@ class Pool(wiring.Component):
                 value = code.as_signed() if self._format.signed else code
                 if self._kind == "sum" and self._format.kind == "bipolar":
                     value = Mux(code, 1, -1)
+                if self._masked:
+                    value = Mux(self.i_lanes[j * self._units + unit], value, 0)
                 values.append(value)
             for level in range(self._levels):
                 pairs = [values[k : k + 2] for k in range(0, len(values), 2)]

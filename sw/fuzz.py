@@ -70,7 +70,9 @@ def attempt(path):
         raise TimeoutError(f"took more than {SECONDS} s")
 
     signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor, which others may be using too
+    signal.alarm(10 * SECONDS)
     try:
         found = check(path)
         network = quantize(path)
@@ -84,6 +86,7 @@ def attempt(path):
     except Exception as error:  # what else there may be is what is looked for
         outcome = f"{type(error).__name__}: {error}"
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
     return outcome, time.perf_counter() - begin
 

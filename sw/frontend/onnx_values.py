@@ -123,7 +123,7 @@ def _evaluate(op, arrays, opset):
 
 def infer_shape(op, batch):
     """Shape of an operator's first output, batch included, by onnx's shape inference; None where it has none."""
-    from onnx import defs, shape_inference
+    from onnx import checker, defs, shape_inference
 
     types, data = {}, {}
     for name, given in zip(op.node.input, op.inputs, strict=True):
@@ -137,7 +137,7 @@ def infer_shape(op, batch):
     try:
         schema = defs.get_schema(op.type, op.opset, op.node.domain)
         found = shape_inference.infer_node_outputs(schema, op.node, types, data)[op.node.output[0]]
-    except (defs.SchemaError, shape_inference.InferenceError, KeyError, RuntimeError):
+    except (defs.SchemaError, checker.ValidationError, shape_inference.InferenceError, KeyError, RuntimeError):
         return None
     dims = found.tensor_type.shape.dim
     if not found.tensor_type.HasField("shape") or any(not dim.HasField("dim_value") for dim in dims):

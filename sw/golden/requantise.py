@@ -44,6 +44,8 @@ def prepare(layer, shape, low, high, dtype):
     rows = max(1, BLOCK // len(factor))
 
     def run(acc):
+        if acc.size % len(factor):  # a map that was pooled first is of another width
+            return multiply(acc, *parameters, *clamp, "tflm").astype(dtype)
         flat = acc.reshape(-1, len(factor))
         codes, left = np.empty(flat.shape, dtype), []
         for start in range(0, len(flat), rows):

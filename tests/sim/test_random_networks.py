@@ -8,7 +8,8 @@ from lutloom.sim.random_network import random_inputs
 from lutloom.simulate import simulate
 
 # One each of: grouped and padded convolutions, pools with factors, top k, TFLM rounding, bipolar input, vectors.
-SEEDS = [3, 5, 6, 7, 11, 13, 20, 33, 36, 42]
+# 223: pooled in front of a TFLM requantiser; 257: a sum of bipolar values with padding, as ±1 and nothing.
+SEEDS = [3, 5, 6, 7, 11, 13, 20, 33, 36, 42, 223, 257]
 
 # Of networks with branches: sums and products of ways, unions, parts, pads, tables, softmax, state, other shapes.
 BRANCHING = [5, 31, 33, 37, 49, 119]
