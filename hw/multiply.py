@@ -29,7 +29,8 @@ class Multiply(wiring.Component):
     the product is rounded to 24 bits first, which matters where it then lies half-way between two integers, and halves
     go to the even one.
 
-    Latency: ``delay`` cycles: memory latency, the product, its sum with bias, 3 for a second rounding, 2 for clamping;
+    Latency: ``delay`` cycles: memory latency, the product, its sum with bias, 3 for a second rounding (2 with
+    "float32"), 2 for clamping;
     a beat a cycle. No flow control, no combinational path.
 
     Parameters
@@ -202,23 +203,25 @@ class Multiply(wiring.Component):
 
     def _finish(self, m, value, gap, lane):
         """The code of a lane's sum of product and bias; ``_tail`` cycles."""
-        value = registered(m, value, self._sum_low, self._sum_high, f"s1_sum{lane}")
         if self._rounding == "float32":
             return self._clamp(m, *self._to_even(m, value, lane), lane)
+        value = registered(m, value, self._sum_low, self._sum_high, f"s1_sum{lane}")
         value, low, high = value >> self._first, self._sum_low >> self._first, self._sum_high >> self._first
         if self._second:
             value, low, high = self._round_again(m, value, low, high, gap, lane)
         return self._clamp(m, value, low, high, lane)
 
     def _to_even(self, m, value, lane):
-        """The product in float32 rounded to an integer, halves to even, and the zero point; 2 cycles.
+        """The product in float32 rounded to an integer, halves to even, and the zero point; 3 cycles.
 
         With k the integer below and b the bits of its magnitude, numbers of 24 bits lie 2**(b - 24) apart: a product
         becomes k + 1/2 where it is no farther from it than half of that. The sum's own sign stays, for numbers below
         zero are rounded as those above.
         """
         shift = self._first
-        whole, low, high = value >> shift, self._sum_low >> shift, self._sum_high >> shift
+        least, most = min(self._sum_low, -(1 << shift)), max(self._sum_high, (1 << shift) - 1)  # of shift bits at least
+        value = registered(m, value, least, most, f"s1_sum{lane}")
+        whole, low, high = value >> shift, least >> shift, most >> shift
         # How far the product is from k + 1/2, in steps of 2**-25, and whether there is more below these.
         top = Cat(value[shift - MANTISSA_BITS - 1 : shift - 1], ~value[shift - 1]).as_signed()
         more = value[: shift - MANTISSA_BITS - 1].any()

@@ -97,7 +97,9 @@ class SteppedMultiply(Multiply):
         # A beat's first digit is multiplied in the cycle behind `start`, its last one `steps` behind it.
         late = self._product[0].delay
         first = delayed(m, start, 1 + late, "first")
-        last_digit = delayed(m, start, self._steps, "last") if self._factor_shape.signed else Const(0, 1)
+        last_digit = Const(0, 1)
+        if self._factor_shape.signed:
+            last_digit = delayed(m, start, self._steps, "last", reset_less=False)
         valid = delayed(m, start, self.delay - self._known, "valid", reset_less=False)
         m.d.comb += self.o_valid.eq(valid)
         for lane, product in enumerate(self._product):

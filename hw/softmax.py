@@ -15,7 +15,7 @@ from lutloom.schedule import Reduce
 
 MOST = (1 << 31) - 1
 STEPS = 3  # of Newton and Raphson
-SHIFTS = 31  # cycles that bring the sum's highest bit to the top
+SHIFTS = 12  # that bring the sum's highest bit to the top: the greatest code alone adds 2**19
 
 
 class SerialMultiply(wiring.Component):
@@ -87,8 +87,6 @@ class Softmax(wiring.Component):
         self._in, self._out, self._latency = in_format, out_format, latency
         if in_format.bits != 8:
             raise ValueError(f"softmax codes must have 8 bits, not {in_format}")
-        if (high - low).bit_length() > SUM_BITS:
-            raise ValueError(f"softmax outputs must span less than 2**{SUM_BITS}, not {low} to {high}")
         self._table = exponentials(multiplier, left, least)
         self._codes = Ram(name=f"{name}_codes", width=8, depth=count, latency=latency)
         self._exps = Rom(name=f"{name}_exp", width=32, depth=256, init=self._table.tolist(), latency=latency)

@@ -4,9 +4,11 @@ from contextlib import suppress
 from dataclasses import replace
 from math import gcd, prod
 
+import numpy as np
+
 from lutloom.cost import Cost, ram_blocks
 from lutloom.errors import FitError
-from lutloom.executor import Deadlock, most_held, run
+from lutloom.executor import LONG, Deadlock, most_held, predict, run
 from lutloom.hw.core import Core
 from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_chain
 from lutloom.requantise_options import Site
@@ -69,6 +71,7 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
         chosen = _fastest(groups, options, paces, left) if fps is None else _choose(groups, options, paces[-1], left)
         if chosen is None:
             break
+        chosen = _eased(chosen, options, _total(chosen).cycles if fps is None else paces[-1], left)
         stages = [option.stage for option in chosen]
         plan = with_credits(network, Plan("dataflow", family, stages[0].width, tuple(stages), patchable))
         buffers = sum(_buffer_blocks(*pair, family, latency) for pair in zip(groups, plan.stages, strict=True))
@@ -170,7 +173,10 @@ def run_plan(network, plan):
         raise FitError(f"the plan's streams cannot go on: {deadlock}; take --fps, for another plan") from None
     (sink,) = {link for unit in core.units for link in unit.outputs} - {
         link for unit in core.units for link in unit.inputs}
-    return core, -((links[sink][-1 - 2 * beats] - links[sink][-1]) // 2)  # of two frames: it may alternate
+    interval = -((links[sink][-1 - 2 * beats] - links[sink][-1]) // 2)  # of two frames: it may alternate
+    if interval < LONG:  # short frames come in bursts, which four do not show
+        interval = predict(core.units, core.input["beats"], beats).interval_cycles
+    return core, interval
 
 
 FRAMES = 4  # after which the streams of a plan have found their pace, near enough to compare plans
@@ -196,15 +202,16 @@ def _choose(groups, options, pace, have):
     short becomes dearer, round by round.
     """
     search = _path if is_chain(groups) else _settle
-    prices = dict(PRICES)
+    prices, before = dict(PRICES), None
     for _ in range(ROUNDS):
         chosen = search(groups, options, pace, have, prices)
         if chosen is None:
             return None
-        chosen = _repaired(chosen, options, pace, have)
-        shares = _shares(_total(chosen), have)
+        repaired = chosen if chosen == before else _repaired(chosen, options, pace, have)
+        before = chosen
+        shares = _shares(_total(repaired), have)
         if max(shares.values()) <= 1:
-            return _eased(chosen, options, pace, have)
+            return repaired
         for what, share in shares.items():
             prices[what] *= min(max(share, 0.8), 2.0) ** 2
     return None
@@ -217,55 +224,69 @@ ROUNDS = 12
 def _repaired(chosen, options, pace, have):
     """The choice with one stage after the other changed for an option of its widths, as long as less is short."""
 
-    def gain(now, option, total):
-        saved = _short(_total(chosen), have) - _short(total, have)
-        return saved, _weight(option.cost, have) - _weight(now.cost, have)
+    def gain(short, after, costs, now):
+        return short - after, (costs - now) @ _prices(have)
 
-    while _short(_total(chosen), have) > 0:
-        changed = _changed(chosen, options, pace, gain)
-        if changed is None:
-            break
-        chosen = changed
-    return chosen
+    return _improved(chosen, options, pace, have, gain, lambda total: _short(total, have) > 0)
 
 
 def _eased(chosen, options, pace, have):
     """The choice with fewer LUTs where they are many: what else there is would lie idle, and wires would be long."""
 
-    def gain(now, option, total):
-        fits = _short(total, have) == 0
-        dearer = max(0, option.cost.dsp - now.cost.dsp) / max(have.dsp, 1)
-        dearer += max(0, option.cost.ebr - now.cost.ebr) / max(have.ebr, 1)
-        return fits * (now.cost.lut4 - option.cost.lut4), dearer
+    def gain(short, after, costs, now):
+        return (after == 0) * (now[0] - costs[:, 0]), np.maximum(costs - now, 0)[:, 1:] @ (1 / _amounts(have)[1:])
 
-    while _total(chosen).lut4 > EASY * have.lut4:
-        changed = _changed(chosen, options, pace, gain)
-        if changed is None:
-            break
-        chosen = changed
-    return chosen
+    return _improved(chosen, options, pace, have, gain, lambda total: total[0] > EASY * have.lut4)
 
 
 EASY = 0.6  # of the LUTs that may be taken
 
 
-def _changed(chosen, options, pace, gain):
-    """The choice with the one change of a stage, for an option of its widths, that gains most for what it costs."""
-    best = None
-    for index, (now, stage) in enumerate(zip(chosen, options, strict=True)):
-        widths = now.stage.width, now.stage.out_width
-        for option in stage:
-            if option.cost.cycles > pace or (option.stage.width, option.stage.out_width) != widths:
-                continue
-            saved, price = gain(now, option, _total([*chosen[:index], option, *chosen[index + 1 :]]))
-            if saved > 0 and (best is None or saved / max(price, 1e-6) > best[0]):
-                best = saved / max(price, 1e-6), index, option
-    return None if best is None else [*chosen[: best[1]], best[2], *chosen[best[1] + 1 :]]
+def _improved(chosen, options, pace, have, gain, wanted):
+    """The choice with one stage changed after the other for an option of its widths: always the change that gains most
+    for its price, while the total is ``wanted`` to change and something gains.
+
+    Parameters
+    ----------
+    gain : function of what is short now, what is after each change (N,), costs (N, 3) and the present one (3,)
+        Gives gains and prices (N,).
+    wanted : function of the total (3,)
+    """
+    chosen, tables = list(chosen), []
+    for option, stage in zip(chosen, options, strict=True):
+        widths = option.stage.width, option.stage.out_width
+        able = [o for o in stage if o.cost.cycles <= pace and (o.stage.width, o.stage.out_width) == widths]
+        tables.append((able, np.array([_amounts(o.cost) for o in able])))
+    total = sum(_amounts(option.cost) for option in chosen)
+    while wanted(total):
+        best = None
+        for index, (able, costs) in enumerate(tables):
+            now = _amounts(chosen[index].cost)
+            gains, prices = gain(_short(total, have), _short(total - now + costs, have), costs, now)
+            worth = np.where(gains > 1e-12, gains / np.maximum(prices, 1e-6), 0)
+            if worth.max() > 0 and (best is None or worth.max() > best[0]):
+                best = worth.max(), index, able[int(worth.argmax())]
+        if best is None:
+            break
+        _, index, option = best
+        total = total - _amounts(chosen[index].cost) + _amounts(option.cost)
+        chosen[index] = option
+    return chosen
+
+
+def _amounts(cost):
+    """LUTs, block RAMs and DSPs as an array."""
+    return np.array([cost.lut4, cost.ebr, cost.dsp], float)
+
+
+def _prices(have):
+    """Of a LUT, a block RAM and a DSP."""
+    return np.array([PRICES["lut4"], PRICES["ebr"], PRICES["dsp"]]) / np.maximum(_amounts(have), 1e-9)
 
 
 def _short(total, have):
-    """What is missing, of all that there is."""
-    return sum(max(0.0, share - 1) for share in _shares(total, have).values())
+    """What is missing, of all that there is; of totals (..., 3)."""
+    return np.maximum(total / np.maximum(_amounts(have), 1e-9) - 1, 0).sum(-1)
 
 
 def _shares(total, have):

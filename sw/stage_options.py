@@ -7,12 +7,12 @@ from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, geometry
 from lutloom.hw.whole_pool import in_registers
-from lutloom.network import Add, Conv, Dense, Flatten, Sum
+from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
 MOST_PRODUCTS = 4096
-SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 337, 77  # of lutloom.hw.softmax: a vector, and each of its values
+SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 318, 58  # of lutloom.hw.softmax: a vector, and each of its values
 MOST_UNEVEN, MOST_IDLE = 33, 1 / 16  # units that do not divide the outputs: how many, and what share of them idles
 IN_LUTS = (0, 1, 2, 3)  # quarters of a stage's units whose products are in LUTs, where the others' are on DSP blocks
 
@@ -103,7 +103,7 @@ class _Maker:
         if group.kind == "join":
             steps = (1, 2, 4, 8, MOST_STEPS)
             return [self.join(width, s, dsp) for width in _stream_widths(group) for s in steps
-                    for dsp in self._dsp(s < STEPS_IN_LUTS)]
+                    for dsp in self._dsp(s < STEPS_IN_LUTS or isinstance(group.main, Product))]
         if group.kind not in ("dot", "pool", "map"):
             return [self.stream(width) for width in _stream_widths(group)]
         for width in _word_widths(group):
@@ -151,8 +151,12 @@ class _Maker:
         group = self.group
         bits = group.input.format.bits
         tables = 2 * width * self._blocks("rom", 30, 256) if isinstance(group.main, Add) else 0
+        on_dsp = dsp and steps < STEPS_IN_LUTS
         # The sum of an addition is of 31 bits or so; a product of codes has twice theirs.
-        lut4, blocks = multiply_luts(30 if isinstance(group.main, Add) else 2 * bits + 2, steps, dsp, self.site.family)
+        acc_bits = 30 if isinstance(group.main, Add) else 2 * bits + 2
+        lut4, blocks = multiply_luts(acc_bits, steps, on_dsp, self.site.family)
+        if not isinstance(group.main, Add):  # the product of the codes
+            lut4, blocks = (lut4, blocks + 1) if dsp else (lut4 + 2 * bits * bits, blocks)
         stage = StagePlan(self.name, "join", self.layers, width, 1, width, dsp=dsp, steps=steps)
         cost = Cost(beats_of(group.results, width) * steps, 80 + width * (6 * bits + lut4), tables, width * blocks)
         return Option(stage, cost)

@@ -291,6 +291,7 @@ def _multiply(layer, source, target):
     if layer.rounding == "float32":
         fits = 0 <= layer.multiplier.min() and layer.multiplier.max() < 1 << FLOAT32_BITS
         _need(fits, f"has multipliers outside 0 to 2**{FLOAT32_BITS} - 1, which rounding float32 takes")
+        _need(layer.shift.min() > FLOAT32_BITS, f"has shifts below {FLOAT32_BITS + 1}, which rounding float32 takes")
         reach = max(abs(source.low + int(layer.offset.min())), abs(source.high + int(layer.offset.max())))
         _need(reach < 1 << FLOAT32_BITS, f"has accumulators up to {reach}, which float32 does not hold")
         return

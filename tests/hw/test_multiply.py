@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from amaranth.back import verilog
-from amaranth.hdl import signed
+from amaranth.hdl import Module, ResetInserter, Signal, signed
+from amaranth.sim import Simulator
 from bench import check_beats
 
 from lutloom.formats import Format
@@ -124,6 +125,44 @@ def test_products_that_float32_rounds_to_halves(steps):
     exact = [round(Fraction(a * b, 1 << c)) + 3 for a, b, c in pairs]
     float32 = np.concatenate([unit.model(acc[beat], beat) for beat in beats])
     assert 10 < (np.clip(exact, -128, 127) != float32).sum() < len(acc) - 10
+
+
+def test_products_in_float32_that_are_all_tiny():
+    """A bug: the half lay beyond the register of the sum."""
+    sizes = (1, 1)
+    unit = Multiply(
+        name="q", acc_shape=signed(8), lanes=1, multiplier=np.full(sizes, 10307922), shift=np.full(sizes, 35),
+        offset=np.zeros(sizes, int), fraction=np.zeros(sizes, int), zero_point=4, low=-128, high=127,
+        out_format=Format("int", 8), rounding="float32",
+    )
+    assert check_beats(unit, np.arange(-128, 128)[:, None], [0] * 256) == []
+
+
+def test_steps_after_a_clear():
+    """A bug: a beat under way at a clear made a digit of the next one negative."""
+    sizes = (1, 1)
+    unit = SteppedMultiply(
+        name="q", acc_shape=signed(8), lanes=1, multiplier=np.full(sizes, -23456), shift=np.full(sizes, 16),
+        offset=np.zeros(sizes, int), fraction=np.zeros(sizes, int), zero_point=0, low=-128, high=127,
+        out_format=Format("int", 8), steps=16,
+    )
+    top, clear, found = Module(), Signal(), []
+    top.submodules.unit = ResetInserter(clear)(unit)
+
+    async def bench(ctx):
+        for cycle in range(60):
+            ctx.set(unit.i_valid, cycle in (2, 5))
+            ctx.set(unit.i_acc[0], -100)
+            ctx.set(clear, cycle == 3)
+            if ctx.get(unit.o_valid):
+                found.append(ctx.get(unit.o[0]))
+            await ctx.tick()
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert found == [int(unit.model(np.array([-100]), 0)[0])]
 
 
 @pytest.mark.parametrize("what", ["multiplier", "shift", "offset"])

@@ -12,8 +12,8 @@ from lutloom.simulate import simulate
 SEEDS = [3, 5, 6, 7, 11, 13, 20, 33, 36, 42, 223, 257]
 
 # Of networks with branches: sums and products of ways, unions, parts, pads, tables, softmax, state, other shapes.
-BRANCHING = [5, 31, 33, 37, 49, 119]
-QUICK = [33, 49]
+BRANCHING = [2, 5, 31, 33, 37, 49, 119]
+QUICK = [2, 33, 49]
 
 
 def seeds(numbers):

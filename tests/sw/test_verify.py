@@ -110,6 +110,12 @@ LAYER_RULES = [
     ("average", lambda w: dict(factors=np.full((2, 2), 9)), "but its output 'average' is declared"),
     ("scale", lambda w: dict(rounding="down"), "layer 'scale' has rounding 'down', not up, tflm, float32"),
     ("scale", lambda w: dict(shift=np.full(4, 63)), "layer 'scale' has shifts outside 0 to 62"),
+    ("scale", lambda w: dict(rounding="float32", fraction=np.zeros(4, int), multiplier=np.full(4, 1 << 24)),
+     "layer 'scale' has multipliers outside 0 to 2**24 - 1, which rounding float32 takes"),
+    ("scale", lambda w: dict(rounding="float32", fraction=np.zeros(4, int), multiplier=np.full(4, 5),
+                             shift=np.full(4, 24)),
+     "layer 'scale' has shifts below 25, which rounding float32 takes"),
+    ("scale", lambda w: dict(rounding="float32", fraction=np.ones(4, int)), "has fractions, which rounding float32"),
     ("scale", lambda w: dict(high=8), "layer 'scale' clamps to -8 to 8, which int:4 does not hold"),
     (
         "scale",
