@@ -38,7 +38,7 @@ def residual(style, kind, folder, seed=1):
 
 
 @pytest.mark.parametrize("style, kind, board", [
-    ("QDQ", "uint8", "ulx3s-85f"), ("QOperator", "int8", "ice40-hx8k-b-evn"),
+    ("QDQ", "uint8", "ulx3s-85f"), ("QOperator", "uint8", "ice40-hx8k-b-evn"),
 ])
 def test_residual(tmp_path, style, kind, board):
     path = residual(style, kind, tmp_path)

@@ -137,11 +137,12 @@ def test_native_means_native_for_verilog_too(monkeypatch, tmp_path):
     tools.find.cache_clear()
     try:
         made = {}
-        for toolchain, calls in (("yowasp", 0), ("native", 4)):  # its version; core, shell, core for the chip
+        for toolchain, called in (("yowasp", False), ("native", True)):
             (tmp_path / "calls").write_text("")
             verilog(small(), board="icebreaker", output=tmp_path / toolchain, toolchain=toolchain)
             made[toolchain] = [path.read_text() for path in sorted((tmp_path / toolchain).glob("*/*.v"))]
-            assert len((tmp_path / "calls").read_text().splitlines()) == calls
+            calls = (tmp_path / "calls").read_text().splitlines()
+            assert len(calls) >= 4 if called else not calls  # its version; core, shell, core for the chip
         assert made["native"] == made["yowasp"] and len(made["native"]) > 3
     finally:
         tools.find.cache_clear()
