@@ -13,7 +13,7 @@ from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
 from lutloom.hw.selftest import LUT_DEPTH
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
-from lutloom.network import Multiply, Network
+from lutloom.network import Add, Conv, Dense, Multiply, Network, Product
 from lutloom.passes.widen import biased, widen
 from lutloom.plan import FORMAT_VERSION, group_layers
 from lutloom.planner import estimate, plan_network
@@ -283,10 +283,16 @@ def _shell(work, clock, selftest, toolchain):
     with tools.yosys_for_amaranth(toolchain), rarely_collected():
         text, around = shell_verilog(shell, work.board.family)
     core, target = work.text, work.target
-    if any(stage.dsp for stage in work.plan.stages):
+    if any(stage.dsp for stage in work.plan.stages) or (work.plan.paired and _multiplies(work.network)):
         core, target = core_verilog(work.network, work.plan, work.board.family, toolchain)
     specs = [*target.specs.values(), *around.specs.values()]
     return shell, (core, text), specs, {**target.images, **around.images}
+
+
+def _multiplies(network):
+    """Whether there are products that a chip whose adders gate their operands makes in its own way."""
+    kinds = {layer.weights.format.kind for layer in network.layers if isinstance(layer, Conv | Dense)}
+    return "int" in kinds or any(isinstance(layer, Multiply | Add | Product) for layer in network.layers)
 
 
 def _write_board(work, text, specs, images):
