@@ -79,6 +79,12 @@ def accumulator_shape(network, group):
     return shape_of(Format.of_range(tensor.low, tensor.high))
 
 
+def results_shape(network, group):
+    """Amaranth shape of a pooling's results in front of the requantisation, as the network declares them."""
+    results = group.results if group.requantise is None else network.tensors[group.requantise.input]
+    return shape_of(results.format)
+
+
 def make_stage(network, plan, group, stage):
     """The component of one stage.
 
@@ -107,8 +113,7 @@ def make_stage(network, plan, group, stage):
         requantise = make_requantise(
             group.requantise, name=requantise_name, tensor=group.input, acc_shape=shape_of(source), lanes=stage.width,
             out_format=group.output.format, place=place, channels=channels, dsp=stage.requantise_dsp,
-            latency=plan.memory_latency, patchable=plan.patchable, steps=stage.steps,
-            paired=plan.paired,
+            latency=plan.memory_latency, patchable=plan.patchable, steps=stage.steps, paired=plan.paired,
         )
     if stage.kind == "map":
         return MapStage(
@@ -154,8 +159,7 @@ def make_stage(network, plan, group, stage):
         weights = weight_rom(group, stage, where, depth, "ebr" if plan.patchable else stage.weights_place)
     else:
         kind = "max" if isinstance(group.main, MaxPool) else "sum"
-        results = group.results if group.requantise is None else network.tensors[group.requantise.input]
-        acc_shape = shape_of(results.format)
+        acc_shape = results_shape(network, group)
         work = Pool(
             kind=kind, rows=where.kernel[0], units=stage.units, x_format=source, acc_shape=acc_shape, masked=masked,
             factors=None if kind == "max" else group.main.factors.reshape(where.out_height, where.out_width),
@@ -164,7 +168,7 @@ def make_stage(network, plan, group, stage):
         group.requantise, name=requantise_name, acc_shape=acc_shape, lanes=stage.out_width, center=center,
         tensor=network.tensors[group.main.output], out_format=group.output.format, place=place, channels=channels,
         dsp=stage.requantise_dsp, latency=latency, patchable=plan.patchable, steps=stage.steps,
-            paired=plan.paired,
+        paired=plan.paired,
     )
     return Stage(
         name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,
@@ -175,8 +179,7 @@ def make_stage(network, plan, group, stage):
 
 def _whole_pool(network, plan, group, stage):
     """A pooling of whole feature maps."""
-    results = group.results if group.requantise is None else network.tensors[group.requantise.input]
-    shape, latency = shape_of(results.format), plan.memory_latency
+    shape, latency = results_shape(network, group), plan.memory_latency
     requantise = make_requantise(
         group.requantise, name=f"{stage.name}_requantise", acc_shape=shape, lanes=stage.width,
         tensor=network.tensors[group.main.output], out_format=group.output.format,

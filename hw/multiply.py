@@ -7,13 +7,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutloom.golden.multiply import multiply
+from lutloom.golden.multiply import FLOAT32_BITS, multiply
 from lutloom.hw.delay import delayed
 from lutloom.hw.memory import Rom
 from lutloom.hw.product import Product
 from lutloom.hw.tree import checked_count, checked_shape, range_of, registered, shape_of
-
-MANTISSA_BITS = 24  # of float32
 
 
 class Multiply(wiring.Component):
@@ -114,8 +112,8 @@ class Multiply(wiring.Component):
             raise ValueError(f"multiply shift must be 0 to 62, not {shift.min()} to {shift.max()}")
         if rounding != "up" and (self._parameters["fraction"] != 0).any():
             raise ValueError(f"multiply fraction must be 0 with {rounding} rounding; take up")
-        if rounding == "float32" and shift.min() <= MANTISSA_BITS:
-            raise ValueError(f"multiply shift must be above {MANTISSA_BITS} with float32 rounding, not {shift.min()}")
+        if rounding == "float32" and shift.min() <= FLOAT32_BITS:
+            raise ValueError(f"multiply shift must be above {FLOAT32_BITS} with float32 rounding, not {shift.min()}")
         if (self._parameters["multiplier"] == -(1 << 31)).any():
             raise ValueError("multiply multiplier must be above -2**31, where tflm rounding saturates")
 
@@ -223,8 +221,8 @@ class Multiply(wiring.Component):
         value = registered(m, value, least, most, f"s1_sum{lane}")
         whole, low, high = value >> shift, least >> shift, most >> shift
         # How far the product is from k + 1/2, in steps of 2**-25, and whether there is more below these.
-        top = Cat(value[shift - MANTISSA_BITS - 1 : shift - 1], ~value[shift - 1]).as_signed()
-        more = value[: shift - MANTISSA_BITS - 1].any()
+        top = Cat(value[shift - FLOAT32_BITS - 1 : shift - 1], ~value[shift - 1]).as_signed()
+        more = value[: shift - FLOAT32_BITS - 1].any()
         size = max(abs(self._low - self._zero_point), abs(self._high - self._zero_point)).bit_length()
         near = Signal(size + 1, name=f"s2_near{lane}", reset_less=True)
         for bits in range(size + 1):

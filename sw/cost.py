@@ -38,7 +38,7 @@ BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
 
 
 def product_luts(x_format, w_format, family, lanes):
-    """LUT4s of one product of a sum of so many, on iCE40 logic cells."""
+    """LUT4s of one product, logic cells on iCE40, of a sum of so many ``lanes`` of them."""
     alone = _product_luts(x_format, w_format, family)
     if family == "ice40":
         return alone * PACKING

@@ -78,7 +78,6 @@ class StagePlan:
     rows_place: str = "ebr"
     buffers: tuple[int, ...] = ()
 
-
     @property
     def requantise_dsp(self):
         """Whether the requantisation multiplies on DSP blocks."""

@@ -234,7 +234,8 @@ def _eased(chosen, options, pace, have):
     """The choice with fewer LUTs where they are many: what else there is would lie idle, and wires would be long."""
 
     def gain(short, after, costs, now):
-        return (after == 0) * (now[0] - costs[:, 0]), np.maximum(costs - now, 0)[:, 1:] @ (1 / _amounts(have)[1:])
+        dearer = np.maximum(costs - now, 0) / np.maximum(_amounts(have), 1e-9)
+        return (after == 0) * (now[0] - costs[:, 0]), dearer[:, 1:].sum(1)
 
     return _improved(chosen, options, pace, have, gain, lambda total: total[0] > EASY * have.lut4)
 

@@ -81,7 +81,7 @@ def requantise_ways(network, group, lanes, most_steps, dsp, site):
 def multiply_luts(acc_bits, steps, dsp, family):
     """(LUT4s, DSPs) of one lane of a multiplication by 31 bits with two roundings.
 
-    Measured for accumulators of 20 bits: on ECP5 880, 601, 408, 309 LUT4 in 1, 2, 4, 8 steps, 250 on DSP blocks.
+    Fitted to what ``scripts/unit_area --only Multiply`` measures.
     """
     digit = -(-FACTOR_BITS // steps)
     fixed = 100 + 6 * acc_bits

@@ -5,7 +5,7 @@ from math import gcd
 
 from lutloom import cost as costs
 from lutloom.cost import Cost
-from lutloom.hw.build_stage import accumulator_shape, geometry
+from lutloom.hw.build_stage import accumulator_shape, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, pools_whole_map
@@ -163,30 +163,26 @@ class _Maker:
 
     def exact_join(self, width):
         """Ways to join two streams in an exact sum or product with a requantisation behind it."""
-        group, found = self.group, []
-        bits, beats = group.input.format.bits, beats_of(group.results, width)
+        group, bits = self.group, self.group.input.format.bits
         summed = isinstance(group.main, Sum)
         tables = 2 * width * self._blocks("rom", 30, 256) if summed else 0
         luts = 80 + width * (6 * bits if summed else bits * (6 + 2 * bits))
-        for most in (1, 4, MOST_STEPS):
-            for way in requantise_ways(self.network, group, width, most, False, self.site):
-                stage = StagePlan(
-                    self.name, "join", self.layers, width, 1, width, parameters_place=way.place, steps=way.steps
-                )
-                cost = Cost(beats * way.steps, luts + way.lut4, tables + way.ebr, way.dsp)
-                found.append(Option(stage, cost))
-        return found
+        beats = beats_of(group.results, width)
+        return self._spaced(StagePlan(self.name, "join", self.layers, width, 1, width), luts, tables, 0, beats)
 
     def map(self, width):
-        """A stage of requantisation alone."""
-        group, found = self.group, []
-        beats = beats_of(group.input, width)
-        for most in (1, 4, MOST_STEPS):
-            for way in requantise_ways(self.network, group, width, most, False, self.site):
-                stage = StagePlan(
-                    self.name, "map", self.layers, width, width, width, parameters_place=way.place, steps=way.steps
-                )
-                found.append(Option(stage, Cost(beats * way.steps, way.lut4 + 40, way.ebr, way.dsp)))
+        """Ways to requantise alone."""
+        stage = StagePlan(self.name, "map", self.layers, width, width, width)
+        return self._spaced(stage, 40, 0, 0, beats_of(self.group.input, width))
+
+    def _spaced(self, stage, luts, ebr, beats, spaced):
+        """Options of a stage that takes ``beats`` beats a frame as they come, and ``spaced`` more with the steps of a
+        requantisation between: some numbers of steps."""
+        found = []
+        for most in (1, STEPS_IN_LUTS, MOST_STEPS):
+            for way in requantise_ways(self.network, self.group, stage.out_width, most, False, self.site):
+                cost = Cost(beats + spaced * way.steps, luts + way.lut4, ebr + way.ebr, way.dsp)
+                found.append(Option(replace(stage, parameters_place=way.place, steps=way.steps), cost))
         return found
 
     def pool(self, width):
@@ -201,21 +197,14 @@ class _Maker:
         return self._with_requantisation(stage, Cost(_window_cycles(where), int(luts), 0, 0), where)
 
     def _whole_pool(self, width):
-        """Ways to build a pooling of whole feature maps: one a number of steps."""
-        group, found = self.group, []
-        height, across, channels = group.image
+        """Ways to pool whole feature maps."""
+        height, across, channels = self.group.image
         words = -(-channels // width)
-        bits = accumulator_shape(self.network, group).width * width
+        bits = results_shape(self.network, self.group).width * width
         ebr = 0 if in_registers(words, bits, self.site.latency) else self._blocks("ram", bits, words)
         luts = 60 + 2 * bits + (0 if ebr else words * bits // 2)
-        for most in (1, 4, MOST_STEPS):
-            for way in requantise_ways(self.network, group, width, most, False, self.site):
-                cycles = words * (height * across - 1 + way.steps)
-                stage = StagePlan(
-                    self.name, "pool", self.layers, width, width, width, parameters_place=way.place, steps=way.steps
-                )
-                found.append(Option(stage, Cost(cycles, luts + way.lut4, ebr + way.ebr, way.dsp)))
-        return found
+        stage = StagePlan(self.name, "pool", self.layers, width, width, width)
+        return self._spaced(stage, luts, ebr, words * (height * across - 1), words)
 
     def dot(self, width, units, dsp):
         """Ways to build a stage of dot products with so many lanes and units: some an output width."""

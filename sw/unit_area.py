@@ -3,6 +3,9 @@
 A unit is synthesised alone, its activations and weights at its ports, as they come out of memories. LUT4s are counted
 as SB_LUT4 on iCE40 (a carry that meets no LUT of its own takes a place too and stands in its own column), and as
 LUT4 + 2·CCU2C on ECP5 (``-nowidelut``). The share of the adder tree is in it; accumulators and memories are not.
+
+A multiplying requantiser is one lane behind accumulators of 20 bits, with TFLM's roundings and the numbers of 64
+channels in block RAM.
 """
 
 import argparse
@@ -10,13 +13,19 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from amaranth.back import verilog
+from amaranth.hdl import signed
 
 from lutloom.formats import Format
 from lutloom.hw.dot import dot_for
 from lutloom.hw.memory import Target
+from lutloom.hw.multiply import Multiply
+from lutloom.hw.multiply_steps import SteppedMultiply
+from lutloom.memories import native
 from lutloom.toolchain.synth import synthesise
 from lutloom.toolchain.tools import yosys_for_amaranth
 from lutloom.weights import WeightFormat
@@ -47,6 +56,13 @@ UNITS = (
 )
 
 
+# steps of a multiplying requantiser, on DSP blocks
+REQUANTISERS = (
+    (1, False), (1, True), (2, False), (2, True), (3, True), (4, False), (8, False), (16, False), (32, False),
+)
+CHANNELS, ACC_BITS = 64, 20
+
+
 @dataclass(frozen=True)
 class Area:
     """Cells of a unit on a chip.
@@ -54,7 +70,7 @@ class Area:
     Parameters
     ----------
     unit, family : str
-    lanes, lut4, carry, ff, dsp : int
+    lanes, lut4, carry, ff, dsp, ebr : int
         ``lut4`` counts the LUTs in ECP5's CCU2C; ``carry`` counts SB_CARRY or CCU2C.
     """
 
@@ -65,6 +81,7 @@ class Area:
     carry: int
     ff: int
     dsp: int
+    ebr: int
 
     @property
     def lut4_a_product(self):
@@ -90,13 +107,32 @@ def measure(x, w, lanes, masked, dsp, family, folder):
     Area
     """
     unit = dot_for(Format.parse(x), WeightFormat.parse(w), lanes, masked=masked, dsp=dsp, paired=family == "ecp5")
+    return _synthesised(unit, f"{type(unit).__name__} {x} x {w}{' masked' if masked else ''}", family, lanes, folder)
+
+
+def measure_requantiser(steps, dsp, family, folder):
+    """Synthesise a multiplying requantiser and count; parameters as of ``measure``."""
+    rng, shape = np.random.default_rng(0), (CHANNELS, 1)
+    numbers = dict(
+        name="q", acc_shape=signed(ACC_BITS), lanes=1, multiplier=rng.integers(1 << 30, 1 << 31, shape),
+        shift=rng.integers(36, 41, shape), offset=rng.integers(-50_000, 50_000, shape), fraction=np.zeros(shape, int),
+        zero_point=3, low=-128, high=127, out_format=Format("int", 8), rounding="tflm", dsp=dsp,
+        paired=family == "ecp5", latency=2 if family == "ecp5" else 1,
+    )
+    unit = Multiply(**numbers) if steps == 1 else SteppedMultiply(**numbers, steps=steps)
+    return _synthesised(unit, f"Multiply in {steps} steps{' on DSPs' if dsp else ''}", family, 1, folder)
+
+
+def _synthesised(unit, name, family, lanes, folder):
+    """The Area of a unit, its memories as blocks beside it."""
+    target = Target(family)
     with yosys_for_amaranth():
-        text = verilog.convert(unit, name="lutloom_unit", platform=Target(family), emit_src=False)
-    (folder / "unit.v").write_text(text)
+        text = verilog.convert(unit, name="lutloom_unit", platform=target, emit_src=False)
+    blocks, _ = native(target.specs.values(), family, target.images, marks=False)
+    (folder / "unit.v").write_text(text + blocks)
     counts = synthesise(folder, ["unit.v"], "lutloom_unit", family).counts
     luts = counts["lut4"] + (2 * counts["carry"] if family == "ecp5" else 0)
-    name = f"{type(unit).__name__} {x} x {w}{' masked' if masked else ''}"
-    return Area(name, family, lanes, luts, counts["carry"], counts["ff"], counts["dsp"])
+    return Area(name, family, lanes, luts, counts["carry"], counts["ff"], counts["dsp"], counts["ebr"])
 
 
 def main(arguments=None):
@@ -108,18 +144,23 @@ def main(arguments=None):
     parser.add_argument("--only", default="", metavar="TEXT", help="units whose line holds TEXT alone, as 'MaskDot'")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers to FILE too")
     options = parser.parse_args(arguments)
-    print(f"{'unit':44} {'lanes':>5} {'chip':6} {'LUT4':>6} {'a product':>9} {'carry':>6} {'FF':>6} {'DSP':>4}")
+    print(f"{'unit':44} {'lanes':>5} {'chip':6} {'LUT4':>6} {'a product':>9} {'carry':>6} {'FF':>6} {'DSP':>4} "
+          f"{'EBR':>4}")
     areas = []
+    jobs = [
+        (f"{kind} {x} x {w}", partial(measure, x, w, lanes, masked, dsp)) for kind, x, w, lanes, masked, dsp in UNITS
+    ]
+    jobs += [(f"Multiply in {steps} steps", partial(measure_requantiser, steps, dsp)) for steps, dsp in REQUANTISERS]
     with tempfile.TemporaryDirectory(prefix="lutloom-area-") as folder:
-        for kind, x, w, lanes, masked, dsp in UNITS:
-            if options.only not in f"{kind} {x} x {w}":
+        for line, job in jobs:
+            if options.only not in line:
                 continue
             for family in FAMILIES:
-                area = measure(x, w, lanes, masked, dsp, family, Path(folder))
+                area = job(family, Path(folder))
                 areas.append(area)
                 print(
-                    f"{area.unit:44} {lanes:5} {family:6} {area.lut4:6} {area.lut4_a_product:9.2f} {area.carry:6} "
-                    f"{area.ff:6} {area.dsp:4}", flush=True,
+                    f"{area.unit:44} {area.lanes:5} {family:6} {area.lut4:6} {area.lut4_a_product:9.2f} "
+                    f"{area.carry:6} {area.ff:6} {area.dsp:4} {area.ebr:4}", flush=True,
                 )
     if options.json:
         records = [{**asdict(area), "lut4_a_product": round(area.lut4_a_product, 3)} for area in areas]

@@ -7,6 +7,7 @@ import numpy as np
 
 from lutloom.golden.exact import magnitude
 
+FLOAT32_BITS = 24  # of a mantissa
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
 

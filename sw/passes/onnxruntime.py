@@ -16,14 +16,13 @@ import numpy as np
 
 from lutloom.errors import ModelError
 from lutloom.functions import FUNCTIONS
+from lutloom.golden.multiply import FLOAT32_BITS
 from lutloom.network import Multiply, Sum, Table, Thresholds, Times
 from lutloom.passes.multiplier import multiply_for
 from lutloom.passes.requantise import Grid, Linear
 
 MULTIPLIER_BITS = (18, 25, 31)
 """Widths that are tried for multipliers, the cheapest first."""
-
-MANTISSA_BITS = 24  # of float32
 
 SUM_BITS = 52
 """Most fraction bits of the tables of a sum."""
@@ -215,9 +214,9 @@ def _requantiser(name, source, output, real, slopes, made, low, high, offset=Non
 def _in_float32(slopes, offset, source, made, low, high):
     """Parameters of a Multiply with rounding "float32"; None where its numbers are out of range."""
     mantissa, exponent = np.frexp(np.asarray(slopes, np.float32))
-    multiplier, shift = np.ldexp(mantissa, MANTISSA_BITS).astype(np.int64), MANTISSA_BITS - exponent.astype(np.int64)
+    multiplier, shift = np.ldexp(mantissa, FLOAT32_BITS).astype(np.int64), FLOAT32_BITS - exponent.astype(np.int64)
     reach = max(abs(source.low + int(offset.min())), abs(source.high + int(offset.max())))
-    if reach >= 1 << MANTISSA_BITS or (multiplier <= 0).any() or shift.min() <= MANTISSA_BITS or shift.max() > 62:
+    if reach >= 1 << FLOAT32_BITS or (multiplier <= 0).any() or shift.min() <= FLOAT32_BITS or shift.max() > 62:
         return None
     return dict(multiplier=multiplier, shift=shift, offset=np.asarray(offset, np.int64), fraction=np.zeros_like(shift),
                 zero_point=int(made.zero_point), low=low, high=high, rounding="float32")

@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from lutloom.errors import ModelError
+from lutloom.golden.multiply import FLOAT32_BITS
 from lutloom.intervals import output_range
 from lutloom.network import (
     Add,
@@ -277,7 +278,6 @@ def _per_channel(layer, source, target):
 
 
 ROUNDINGS = "up", "tflm", "float32"
-FLOAT32_BITS = 24  # of a mantissa
 
 
 def _multiply(layer, source, target):

@@ -12,11 +12,14 @@ from lutloom.weights import WeightFormat
 
 
 @pytest.mark.parametrize("idle", [0.0, 0.5])
-def test_groups_and_idle_cycles(idle):
+@pytest.mark.parametrize("options", [
+    {}, {"paired": True}, {"dsp": True}, {"dsp": True, "lut_units": 1}, {"dsp": True, "lut_units": 2, "paired": True},
+], ids=str)
+def test_groups_and_idle_cycles(idle, options):
     rng = np.random.default_rng(7)
     lanes, units, folds, groups = 3, 2, 4, 8
     x_format, w_format = Format("uint", 4), WeightFormat.parse("int:3")
-    unit = MatVec(lanes=lanes, units=units, x_format=x_format, w_format=w_format, acc_shape=signed(14))
+    unit = MatVec(lanes=lanes, units=units, x_format=x_format, w_format=w_format, acc_shape=signed(14), **options)
     x = rng.integers(0, 16, (groups, folds, lanes))
     w = rng.integers(0, 8, (groups, folds, units, lanes))
     expected = (x[:, :, None] * w_format.decode(w)).sum((1, 3)).tolist()
@@ -90,3 +93,12 @@ def test_depthwise_units_are_whole_channels():
     with pytest.raises(ValueError, match="depthwise units must be a multiple of the 2 channels, not 3"):
         MatVec(lanes=1, units=3, x_format=Format("int", 8), w_format=WeightFormat.parse("int:4"), acc_shape=signed(20),
                channels=2)
+
+
+@pytest.mark.parametrize("dsp, lut_units, sentence", [
+    (True, 3, "units in LUTs must be 0 to 2, not 3"), (False, 1, "units in LUTs must be 0 to 0, not 1"),
+])
+def test_units_in_luts_are_no_more_than_there_are(dsp, lut_units, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        MatVec(lanes=1, units=2, x_format=Format("uint", 4), w_format=WeightFormat.parse("int:3"), acc_shape=signed(9),
+               dsp=dsp, lut_units=lut_units)

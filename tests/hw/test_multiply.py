@@ -74,14 +74,18 @@ def test_steps_read_narrow_words(place):
     assert check_beats(unit, *beats_of(CASES[3], 60)) == []
 
 
+@pytest.mark.parametrize("case", [CASES[0], CASES[3], CASES[7]], ids=str)
 @pytest.mark.parametrize("what", ["multiplier", "shift", "offset"])
-def test_steps_bench_notices(what):
-    changed = parameters(CASES[0])
+def test_steps_bench_notices(what, case):
+    changed = parameters(case)
     changed[what] = changed[what].copy()
-    changed[what][0, 0] += 1 if what != "offset" else 40
-    unit, other = (SteppedMultiply(**numbers, steps=4) for numbers in (parameters(CASES[0]), changed))
+    # A multiplier of 31 or 24 bits needs more than its lowest bit changed to move a code.
+    multiplier = {"up": 1, "tflm": -(1 << 27), "float32": -(1 << 20)}[case[0]]
+    changed[what][0, 0] += {"multiplier": multiplier, "shift": 1, "offset": 400}[what]
+    unit, other = (SteppedMultiply(**numbers, steps=4) for numbers in (parameters(case), changed))
+    assert check_beats(unit, *beats_of(case)) == []
     unit.model = other.model
-    assert check_beats(unit, *beats_of(CASES[0])) != []
+    assert check_beats(unit, *beats_of(case)) != []
 
 
 def test_steps_errors():

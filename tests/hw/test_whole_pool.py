@@ -1,5 +1,7 @@
 """Pooling of whole feature maps: against numpy, and beat by beat against the schedule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.hdl import signed
@@ -66,6 +68,24 @@ def test_with_a_requantiser_of_several_steps(case, rates):
     sums[:, :channels] = x.sum(1)
     expected = np.stack([[multiply.model(row[k * width : (k + 1) * width], k) for k in range(words)] for row in sums])
     check(pool("sum", case, multiply), x, expected.reshape(3, -1)[:, :channels] & 0xFF, width, 9, rates)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[3]])
+def test_bench_notices_one_value(case):
+    pixels, channels, width, *_ = case
+    x = np.random.default_rng(pixels).integers(-8, 7, (3, pixels, channels))
+    wrong = x.copy()
+    wrong[1, -1, 0] += 1
+    with pytest.raises(AssertionError):
+        check(pool("sum", case), x, wrong.sum(1), width, 9, (1.0, 1.0))
+
+
+def test_bench_notices_a_wrong_schedule():
+    stage = pool("sum", CASES[3])
+    wrong = replace(stage.schedule, delay=stage.schedule.delay + 1)
+    x = np.random.default_rng(1).integers(-8, 8, (2, 5, 40))
+    _, _, left = drive(stage, beats(x, 1, 4), 80)
+    assert run(in_a_row([stage.schedule]), 200, 40, 2)[1] == left != run(in_a_row([wrong]), 200, 40, 2)[1]
 
 
 def test_both_kinds_of_memory_are_tried():

@@ -11,7 +11,7 @@ import pytest
 from lutloom.formats import Format
 from lutloom.sim.stream import StreamLayout
 
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("sim", "hw")]  # helpers beside the tests
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("sim", "hw", "sw")]  # helpers beside the tests
 
 # What can go wrong; rom/fault.hex holds the place in this list, so one compiled model serves all of them.
 FAULTS = ["", "dropped beat", "doubled beat", "extra beat", "swapped values", "wrong last", "stuck ready",

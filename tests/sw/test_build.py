@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_networks
 
-sys.path.insert(0, str(Path(__file__).parent))
-import small_networks  # noqa: E402
-
-from lutloom.build import build, verilog  # noqa: E402
-from lutloom.data import Data  # noqa: E402
-from lutloom.errors import BuildError, FitError, LutloomError, ToolError  # noqa: E402
-from lutloom.memories import read_hex_image  # noqa: E402
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Network, Offset  # noqa: E402
-from lutloom.network_builder import NetworkBuilder  # noqa: E402
-from lutloom.report import load, text  # noqa: E402
-from lutloom.simulate import simulate  # noqa: E402
-from lutloom.toolchain.contents import MemoryMap, read_back  # noqa: E402
-from lutloom.toolchain.flow import read_text  # noqa: E402
+from lutloom.build import build, verilog
+from lutloom.data import Data
+from lutloom.errors import BuildError, FitError, LutloomError, ToolError
+from lutloom.memories import read_hex_image
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Network, Offset
+from lutloom.network_builder import NetworkBuilder
+from lutloom.report import load, text
+from lutloom.simulate import simulate
+from lutloom.toolchain.contents import MemoryMap, read_back
+from lutloom.toolchain.flow import read_text
 
 
 def network(seed=1):

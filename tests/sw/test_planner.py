@@ -1,24 +1,20 @@
 """Planning: stages of a network, plans that fit, keep a rate, and survive being written down."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import small_networks
 
-sys.path.insert(0, str(Path(__file__).parent))
-import small_networks  # noqa: E402
-
-from lutloom.board import load_board  # noqa: E402
-from lutloom.emit import core_verilog  # noqa: E402
-from lutloom.errors import BuildError, FitError, ModelError  # noqa: E402
-from lutloom.hw.core import Core  # noqa: E402
-from lutloom.network import Conv, Multiply, SumPool, Transpose  # noqa: E402
-from lutloom.network_builder import NetworkBuilder  # noqa: E402
-from lutloom.plan import Plan, group_layers, identifier  # noqa: E402
-from lutloom.planner import estimate, plan_network  # noqa: E402
+from lutloom.board import load_board
+from lutloom.emit import core_verilog
+from lutloom.errors import BuildError, FitError, ModelError
+from lutloom.hw.core import Core
+from lutloom.network import Conv, Multiply, SumPool, Transpose
+from lutloom.network_builder import NetworkBuilder
+from lutloom.plan import Plan, group_layers, identifier
+from lutloom.planner import estimate, plan_network
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
 """Networks for patchable builds: hardware that does not depend on the numbers of weights, thresholds and biases."""
 
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import small_networks
 
-sys.path.insert(0, str(Path(__file__).parent))
-import small_networks  # noqa: E402
-
-from lutloom.errors import ModelError  # noqa: E402
-from lutloom.formats import Format  # noqa: E402
-from lutloom.network import (  # noqa: E402
+from lutloom.errors import ModelError
+from lutloom.formats import Format
+from lutloom.network import (
     Conv,
     Dense,
     Flatten,
@@ -24,10 +20,10 @@ from lutloom.network import (  # noqa: E402
     Slice,
     TopK,
 )
-from lutloom.network_builder import NetworkBuilder  # noqa: E402
-from lutloom.passes.verify import verify  # noqa: E402
-from lutloom.passes.widen import biased, widen  # noqa: E402
-from lutloom.sim.random_branches import BranchBuilder  # noqa: E402
+from lutloom.network_builder import NetworkBuilder
+from lutloom.passes.verify import verify
+from lutloom.passes.widen import biased, widen
+from lutloom.sim.random_branches import BranchBuilder
 
 
 def network(*ends, seed=1):
