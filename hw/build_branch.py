@@ -5,11 +5,12 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.hw.branch import Buffer, Insert, Select, Turns
 from lutloom.hw.join import JoinStage, ProductOfCodes, SumOfTables
+from lutloom.hw.reorder import Constants, Reorder
 from lutloom.hw.requantise import make_requantise
 from lutloom.hw.softmax import Softmax
 from lutloom.network import Add, Multiply, Product, Sum
-from lutloom.plan import image_of
-from lutloom.rom import pack
+from lutloom.plan import image_of, order_of
+from lutloom.rom import pack, period
 
 
 def _join(network, plan, group, stage):
@@ -80,10 +81,6 @@ def _slice(network, plan, group, stage):
     """Some beats of a frame."""
     layer, shape = group.main, group.image
     places = _places(shape, stage.width, layer.begin, layer.sizes, layer.steps)
-    if (np.diff(places) <= 0).any():
-        raise ModelError(
-            f"layer {layer.name!r} takes parts of a tensor backwards, which hardware does not; turn the input round"
-        )
     beats = shape[0] * shape[1] * -(-shape[2] // stage.width)
     return Select(bits=group.input.format.bits, width=stage.width, kept=places.tolist(), beats=beats)
 
@@ -111,4 +108,29 @@ def _state(network, plan, group, stage):
     )
 
 
-BRANCHING = {"join": _join, "softmax": _softmax, "concat": _concat, "slice": _slice, "pad": _pad, "state": _state}
+def _order(network, plan, group, stage):
+    """A frame in memory, read in another order."""
+    sizes, strides, base = order_of(group)
+    height, across, channels = group.image
+    width = stage.width
+    if width > 1:  # whole beats of channels
+        sizes, strides = (*sizes[:2], sizes[2] // width), (strides[0] // width, strides[1] // width, strides[2])
+    return Reorder(
+        name=f"{stage.name}_frames", bits=group.input.format.bits, width=width,
+        beats=height * across * channels // width, sizes=sizes, strides=strides, base=base // width,
+        latency=plan.memory_latency,
+    )
+
+
+def _constant(network, plan, group, stage):
+    """A period of constant beats."""
+    bits = group.results.format.bits
+    words = pack(np.asarray(group.main.codes).reshape(-1, stage.width), bits)
+    return Constants(
+        name=f"{stage.name}_codes", bits=bits, width=stage.width, words=words[: period(words)],
+        latency=plan.memory_latency, place=stage.weights_place,
+    )
+
+
+BRANCHING = {"join": _join, "softmax": _softmax, "concat": _concat, "slice": _slice, "pad": _pad, "state": _state,
+             "order": _order, "constant": _constant}

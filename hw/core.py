@@ -154,7 +154,7 @@ class Core(wiring.Component):
         gives, takes = {}, {}
         for name, unit, into, out in self._units:
             chain.submodules[name] = unit
-            takes |= zip(into, getattr(unit, "inputs", None) or [unit.i], strict=True)
+            takes |= zip(into, unit.inputs if hasattr(unit, "inputs") else [unit.i], strict=True)
             gives |= zip(out, getattr(unit, "outputs", None) or [unit.o], strict=True)
         for link in sorted(gives.keys() & takes.keys()):
             wiring.connect(chain, gives[link], takes[link])

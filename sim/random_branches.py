@@ -6,10 +6,13 @@ from math import prod
 import numpy as np
 
 from lutloom.formats import Format
+from lutloom.golden.multiply import FLOAT32_BITS
 from lutloom.intervals import output_range
 from lutloom.network import (
     Add,
+    Broadcast,
     Concat,
+    Constant,
     Conv,
     Flatten,
     MaxPool,
@@ -21,10 +24,13 @@ from lutloom.network import (
     Slice,
     Softmax,
     State,
+    Sum,
     Table,
     Tensor,
     Thresholds,
+    Times,
     TopK,
+    Transpose,
 )
 from lutloom.shapes import output_shape
 from lutloom.sim.random_network import Builder
@@ -61,6 +67,9 @@ class BranchBuilder(Builder):
     def bring(self, format):
         """Requantise to a format; of present codes or accumulators."""
         low, high, channels = self.last.low, self.last.high, self.last.shape[-1]
+        if format.bits > 4 and high - low < 1 << 20 and self.chance.random() < 0.2:
+            self.in_float32(format)
+            return
         if format.bits <= 4 and self.chance.random() < 0.6 or format.kind == "bipolar":
             steps = format.code_high - format.code_low
             values = np.sort(self.array.integers(low, high + 2, (channels, steps)), axis=1)
@@ -76,6 +85,21 @@ class BranchBuilder(Builder):
             **self.names("requantise"), multiplier=multiplier, shift=shift, offset=offset,
             fraction=np.zeros(channels, np.int64), zero_point=zero, low=format.code_low, high=format.code_high,
             rounding="tflm",
+        )
+        self.add(layer, format, Fraction(zero))
+
+    def in_float32(self, format):
+        """Requantise as onnxruntime does: by a float32 multiplier a channel."""
+        low, high, channels = self.last.low, self.last.high, self.last.shape[-1]
+        offset = self.array.integers(-(high - low) // 4 - 1, (high - low) // 4 + 2, channels)
+        reach = max(abs(low), abs(high)) + int(abs(offset).max()) + 1
+        multiplier = self.array.integers(1 << FLOAT32_BITS - 1, 1 << FLOAT32_BITS, channels)
+        shift = FLOAT32_BITS + reach.bit_length() - format.bits + self.array.integers(-1, 3, channels)
+        zero = self.codes(format)
+        layer = Multiply(
+            **self.names("requantise"), multiplier=multiplier, shift=np.maximum(shift, FLOAT32_BITS + 1), offset=offset,
+            fraction=np.zeros(channels, np.int64), zero_point=zero, low=format.code_low, high=format.code_high,
+            rounding="float32",
         )
         self.add(layer, format, Fraction(zero))
 
@@ -176,6 +200,60 @@ class BranchBuilder(Builder):
                         multiplier=chance.randint(1 << 30, (1 << 31) - 1), shift=shift,
                         subtract=int(chance.random() < 0.25))
         self.join(layer, pair, format, Fraction(zero))
+
+    def exact(self, pair, format):
+        """The exact sum or product of two tensors of equal shape, requantised."""
+        chance, name = self.chance, f"exact{len(self.layers)}"
+        shared = dict(name=name, inputs=tuple(tensor.name for tensor in pair), output=f"t{len(self.layers)}")
+        if chance.random() < 0.5:
+            layer = Times(**shared, offsets=tuple(chance.randint(-20, 20) for _ in pair))
+        else:
+            tables = [self.array.integers(-900, 900, 1 << tensor.format.bits) for tensor in pair]
+            layer = Sum(**shared, first=tables[0].astype(np.int64), second=tables[1].astype(np.int64))
+        low, high = output_range(layer, *pair)
+        self.join(layer, pair, Format.of_range(low, high), Fraction(0))
+        self.bring(format)
+
+    def transpose(self):
+        """The axes in another order."""
+        if len(self.last.shape) == 3:
+            self.moved(Transpose, order=tuple(self.chance.sample(range(3), 3)))
+
+    def backwards(self):
+        """Codes of some axes backwards."""
+        steps = tuple(self.chance.choice([1, -1, -1, -2]) for _ in self.last.shape)
+        begin = tuple(0 if step > 0 else side - 1 for side, step in zip(self.last.shape, steps, strict=True))
+        sizes = tuple(-(-side // abs(step)) for side, step in zip(self.last.shape, steps, strict=True))
+        self.moved(Slice, begin=begin, sizes=sizes, steps=steps)
+
+    def broadcast(self):
+        """The present tensor joined with something smaller: made of it, or the same in every frame."""
+        chance, start = self.chance, self.last
+        if start.format.kind == "bipolar" or start.format.bits > 8:
+            self.bring(self.format(numbers=True))
+            start = self.last
+        part = tuple(side if chance.random() < 0.5 else 1 for side in start.shape)
+        if chance.random() < 0.5:
+            self.constant(start.shape if chance.random() < 0.3 else part, self.format(numbers=True), start.shape)
+        else:
+            self.moved(Slice, begin=tuple(chance.randrange(side - own + 1) for side, own in
+                                          zip(start.shape, part, strict=True)), sizes=part, steps=(1,) * len(part))
+            self.moved(Broadcast, shape=start.shape)
+        pair = [start, self.last]
+        chance.shuffle(pair)
+        if chance.random() < 0.5:
+            self.meet(pair)
+        else:
+            self.exact(pair, self.format(numbers=True))
+
+    def constant(self, shape, format, whole):
+        """A constant tensor, of a smaller shape repeated."""
+        own = self.array.integers(format.code_low, format.code_high + 1, shape)
+        codes = np.broadcast_to(own, whole).astype(np.int64)
+        layer = Constant(f"constant{len(self.layers)}", f"t{len(self.layers)}", codes)
+        self.last = self.tensors[layer.output] = Tensor(
+            layer.output, whole, format, Fraction(1), Fraction(self.codes(format)), int(codes.min()), int(codes.max()))
+        self.layers.append(layer)
 
     def concat(self):
         """A union of two or three: the present tensor, ways from it, the same one twice."""
@@ -336,7 +414,8 @@ class BranchBuilder(Builder):
 
 
 BLOCKS = ("add_or_product", "add_or_product", "concat", "concat", "slice", "shuffle", "pad", "table", "reshape",
-          "stream", "recur", "delay", "depthwise", "same", "pool", "twice")
+          "stream", "recur", "delay", "depthwise", "same", "pool", "twice", "transpose", "backwards", "broadcast",
+          "broadcast")
 
 
 def random_branches(seed):

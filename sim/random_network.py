@@ -24,7 +24,17 @@ from lutloom.network import (
     TopK,
     Weights,
 )
-from lutloom.plan import Plan, StagePlan, group_layers, identifier, image_of, is_chain, pools_whole_map, window_of
+from lutloom.plan import (
+    Plan,
+    StagePlan,
+    group_layers,
+    identifier,
+    image_of,
+    is_chain,
+    order_of,
+    pools_whole_map,
+    window_of,
+)
 from lutloom.planner import with_credits
 from lutloom.shapes import output_shape
 from lutloom.weights import WeightFormat
@@ -290,6 +300,11 @@ def _stream_widths(group):
         begin, size, step = layer.begin[-1], layer.sizes[-1], layer.steps[-1]
         ends = begin + size == group.image[2]
         return [1] if step != 1 else [w for w in widths if begin % w == 0 and (ends or size % w == 0)]
+    if group.kind == "order":
+        (*_, size), (*_, stride), base = order_of(group)
+        return [1] if stride != 1 else [w for w in widths if not group.image[2] % w and not size % w and not base % w]
+    if group.kind == "constant":
+        return [w for w in widths if not group.image[2] % w]
     if group.kind == "pad":
         counts = layer.before[-1], layer.after[-1], group.image[2]
         return [w for w in widths if not any(count % w for count in counts)]

@@ -26,6 +26,16 @@ class Transpose:
 
 
 @dataclass(frozen=True, eq=False)
+class Broadcast:
+    """The input as often as it takes to be of a shape: axes that are missing in front, or of size 1, stand for all."""
+
+    name: str
+    input: str
+    output: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Concat:
     """Tensors of one format behind each other along an axis (0 is H of (H, W, C), or C of (C,))."""
 

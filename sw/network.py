@@ -17,7 +17,7 @@ import numpy as np
 
 from lutloom.formats import Format
 from lutloom.layers_arithmetic import Add, Product, Softmax, Sum, Table, Times
-from lutloom.layers_moving import Concat, Constant, Pad, Reshape, Slice, State, Transpose
+from lutloom.layers_moving import Broadcast, Concat, Constant, Pad, Reshape, Slice, State, Transpose
 from lutloom.weights import WeightFormat
 
 
@@ -216,7 +216,7 @@ class TopK:
 Layer = (
     Conv | Dense | MaxPool | SumPool | Flatten | Thresholds | Multiply | Offset | TopK
     | Add | Product | Sum | Times | Table | Softmax
-    | Reshape | Transpose | Concat | Slice | Pad | Constant | State
+    | Reshape | Transpose | Broadcast | Concat | Slice | Pad | Constant | State
 )
 
 

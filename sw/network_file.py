@@ -42,6 +42,7 @@ LAYERS = {
         net.Softmax,
         net.Reshape,
         net.Transpose,
+        net.Broadcast,
         net.Concat,
         net.Slice,
         net.Pad,

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from lutloom.errors import BuildError, ModelError
 from lutloom.network import (
     Add,
+    Broadcast,
     Concat,
+    Constant,
     Conv,
     Dense,
     Flatten,
@@ -25,6 +27,7 @@ from lutloom.network import (
     Thresholds,
     Times,
     TopK,
+    Transpose,
     inputs_of,
 )
 
@@ -40,7 +43,7 @@ class StagePlan:
     ----------
     name : str
         Of its first layer that does something; a Verilog identifier.
-    kind : "dot", "pool", "map", "topk", "join", "softmax", "concat", "slice", "pad" or "state"
+    kind : "dot", "pool", "map", "topk", "join", "softmax", "concat", "slice", "pad", "order", "constant" or "state"
     layers : tuple of str
         Names of the network's layers that it computes, in order.
     width : int
@@ -186,8 +189,8 @@ class Group:
 
     @property
     def image(self):
-        """(H, W, C) of the first input; a vector is one pixel."""
-        return image_of(self.input)
+        """(H, W, C) of the first input, of the results where there is none; a vector is one pixel."""
+        return image_of(self.input if self.inputs else self.results)
 
     @property
     def channels_out(self):
@@ -246,6 +249,27 @@ def pools_whole_map(group):
         return False
     alike = isinstance(main, MaxPool) or bool((main.factors == 1).all())
     return alike and tuple(main.kernel) == (height, across) and not any(main.pads)
+
+
+def order_of(group):
+    """How a stage's results stand in its input's raster, in values: sizes, strides and base as ``Reorder`` takes them.
+
+    Parameters
+    ----------
+    group : Group
+        Of a Transpose, a Broadcast or a Slice.
+    """
+    layer, shape = group.main, group.image
+    strides = shape[1] * shape[2], shape[2], 1
+    sizes = image_of(group.results)
+    if isinstance(layer, Transpose):
+        return sizes, tuple(strides[axis] for axis in layer.order), 0
+    if isinstance(layer, Broadcast):
+        return sizes, tuple(0 if side == 1 else stride for side, stride in zip(shape, strides, strict=True)), 0
+    missing = 3 - len(layer.begin)
+    begin, steps = (0,) * missing + tuple(layer.begin), (1,) * missing + tuple(layer.steps)
+    return (sizes, tuple(step * stride for step, stride in zip(steps, strides, strict=True)),
+            sum(start * stride for start, stride in zip(begin, strides, strict=True)))
 
 
 VIEWS = Flatten | Reshape
@@ -329,12 +353,14 @@ def last_group(network, groups):
 _KINDS = (
     (Conv | Dense, "dot"), (MaxPool | SumPool, "pool"), (Thresholds | Multiply | Offset | Table, "map"),
     (TopK, "topk"), (Add | Product | Sum | Times, "join"), (Softmax, "softmax"), (Concat, "concat"), (Slice, "slice"),
-    (Pad, "pad"), (State, "state"),
+    (Pad, "pad"), (State, "state"), (Transpose | Broadcast, "order"), (Constant, "constant"),
 )
 
 
 def _kind(layer):
     """The kind of stage that does a layer's work."""
+    if isinstance(layer, Slice) and any(size > 1 > step for size, step in zip(layer.sizes, layer.steps, strict=True)):
+        return "order"  # backwards
     for types, kind in _KINDS:
         if isinstance(layer, types):
             return kind

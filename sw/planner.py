@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from math import gcd, prod
+from math import ceil, gcd, prod
 
 import numpy as np
 
@@ -123,13 +123,16 @@ def with_buffers(network, plan):
     roomy = plan
     for index in meeting:
         beats = [beats_of(tensor, plan.stages[index].width) for tensor in groups[index].inputs]
-        roomy = roomy.with_stage(index, buffers=tuple(ROOMY_FRAMES * count + ROOMY_BEATS for count in beats))
+        roomy = roomy.with_stage(index, buffers=tuple(
+            0 if _is(groups, source, "constant") else ROOMY_FRAMES * count + ROOMY_BEATS  # constants never are late
+            for source, count in zip(groups[index].sources, beats, strict=True)
+        ))
     core, interval = run_plan(network, roomy)
     held = _held(core, {index: plan.stages[index].name for index in meeting}, interval)
     passing = plan.memory_latency + 3  # beats that a buffer holds of a stream of a beat a cycle that never waits
     for least, behind_states in ((passing, False), (passing, True), (0, True)):
         for index in meeting:
-            states = [source is not None and groups[source].kind == "state" for source in groups[index].sources]
+            states = [_is(groups, source, "state") for source in groups[index].sources]
             plan = plan.with_stage(index, buffers=tuple(
                 depth if depth > least and (behind_states or not state) else 0
                 for depth, state in zip(held[index], states, strict=True)
@@ -141,6 +144,11 @@ def with_buffers(network, plan):
     return plan
 
 
+def _is(groups, source, kind):
+    """Whether what gives a group's input is of a kind."""
+    return source is not None and groups[source].kind == kind
+
+
 ROOMY_FRAMES, ROOMY_BEATS = 2, 64  # buffers of so many frames and beats do not fill
 
 
@@ -150,17 +158,18 @@ def _held(core, names, interval):
     Parameters
     ----------
     core : Core
-        With a buffer at each of their inputs.
+        With a buffer at each of their inputs that is to have one.
     names : dict of key to str
 
     Returns
     -------
     dict of key to list of int
     """
-    links = run(core.units, core.input["beats"], core.output["beats"], FRAMES, interval)
+    links = run(core.units, core.input["beats"], core.output["beats"], FRAMES, ceil(interval))
     inputs = {unit.name: unit.inputs for unit in core.units}
-    source = {unit.outputs: unit.inputs[0] for unit in core.units}
-    return {key: [most_held(links[source[link,]], links[link]) for link in inputs[name]] for key, name in names.items()}
+    source = {unit.outputs[0]: unit.inputs[0] for unit in core.units if unit.name.endswith("_buffer")}
+    return {key: [most_held(links[source[link]], links[link]) if link in source else 0 for link in inputs[name]]
+            for key, name in names.items()}
 
 
 def run_plan(network, plan):

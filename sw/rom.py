@@ -72,6 +72,12 @@ def codes_of_depthwise_words(words, units, shape):
     return np.asarray(words).reshape(n // units, kw, units, kh).transpose(0, 2, 3, 1).reshape(shape)
 
 
+def period(words):
+    """The least number of words that, again and again, make all of them."""
+    count = len(words)
+    return next(p for p in range(1, count + 1) if count % p == 0 and words[:p] * (count // p) == words)
+
+
 def pack(values, bits):
     """Rows of codes as integers, the first code in the lowest bits.
 

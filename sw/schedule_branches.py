@@ -263,3 +263,53 @@ class _StoreRun:
         if beat < self.s.depth:
             return after
         return None if out >= len(left) else max(after, left[out] + 1)
+
+
+@dataclass(frozen=True)
+class Reorder:
+    """Frames of ``beats`` in another order, ``beats_out`` each: offered from ``delay`` cycles after the last came on.
+
+    Two frames are held; a frame's place is free again one cycle after its last beat left.
+    """
+
+    beats: int
+    beats_out: int
+    delay: int
+
+    busy = 0
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return _ReorderRun(self)
+
+
+class _ReorderRun:
+    def __init__(self, schedule):
+        self.s = schedule
+
+    def offer(self, beat, arrived, left):
+        last = (beat // self.s.beats_out + 1) * self.s.beats - 1
+        return None if last >= len(arrived) else max(arrived[last] + self.s.delay, _next(left))
+
+    def accept(self, beat, arrived, left):
+        after = _next(arrived)
+        waits = (beat // self.s.beats - 1) * self.s.beats_out - 1
+        if waits < 0:
+            return after
+        return None if waits >= len(left) else max(after, left[waits] + 1)
+
+
+@dataclass(frozen=True)
+class Always:
+    """Constants: a beat whenever it is taken."""
+
+    busy = 0
+    ports = True
+
+    def start(self):
+        """A fresh run of this schedule."""
+        return self
+
+    def offer(self, beat, port, arrived, left):
+        """Offers are never late."""
+        return _next(left[0])

@@ -6,6 +6,7 @@ import numpy as np
 
 from lutloom.network import (
     Add,
+    Broadcast,
     Concat,
     Constant,
     Conv,
@@ -75,6 +76,10 @@ def output_shape(layer, *shapes):
         case Transpose():
             _spatial(shape)
             return tuple(shape[axis] for axis in layer.order)
+        case Broadcast():
+            if not fits(shape, layer.shape):
+                raise ValueError(f"makes shape {tuple(layer.shape)} of {shape}, whose sides are neither these nor 1")
+            return tuple(layer.shape)
         case Slice():
             _sliced(layer, shape)
             return tuple(layer.sizes)
@@ -85,6 +90,12 @@ def output_shape(layer, *shapes):
         case State():
             return tuple(layer.reset.shape)
     return tuple(shape)
+
+
+def fits(shape, wanted):
+    """Whether a tensor of a shape stands for one of the wanted: by sides of 1, and axes that are missing in front."""
+    missing = len(wanted) - len(shape)
+    return missing >= 0 and all(a in (1, b) for a, b in zip((1,) * missing + tuple(shape), wanted, strict=True))
 
 
 def _spatial(shape):

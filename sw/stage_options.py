@@ -8,7 +8,7 @@ from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
-from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, pools_whole_map
+from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
 MOST_PRODUCTS = 4096
@@ -132,8 +132,9 @@ class _Maker:
     def stream(self, width):
         """A stage that parts or keeps streams."""
         group = self.group
-        bits, pixel = group.input.format.bits, group.image[2]
+        bits, pixel = group.results.format.bits if group.kind == "constant" else group.input.format.bits, group.image[2]
         cycles = max(beats_of(tensor, width) for tensor in (*group.inputs, group.results))
+        weights_place = "ebr"
         luts, ebr = 40 + 2 * width * bits, 0
         if group.kind == "softmax":
             ebr = self._blocks("rom", 32, 256) + self._blocks("ram", 8, pixel)
@@ -144,7 +145,17 @@ class _Maker:
         elif group.kind == "state":
             ebr = self._blocks("ram", bits * width, beats_of(group.input, width))
             luts = 120 + 6 * width * bits
-        return Option(StagePlan(self.name, group.kind, self.layers, width, 1, width), Cost(cycles, luts, ebr, 0))
+        elif group.kind == "order":
+            ebr = self._blocks("ram", bits * width, 2 * beats_of(group.input, width))
+            luts = 160 + 6 * width * bits
+        elif group.kind == "constant":
+            depth = beats_of(group.results, width)
+            if depth * width * bits <= 512 and not self.site.patchable:
+                weights_place, luts = "lut", 30 + depth * width * bits // 12 + 4 * width * bits
+            else:
+                ebr, luts = self._blocks("rom", bits * width, depth), 60 + 6 * width * bits
+        stage = StagePlan(self.name, group.kind, self.layers, width, 1, width, weights_place=weights_place)
+        return Option(stage, Cost(cycles, luts, ebr, 0))
 
     def join(self, width, steps, dsp):
         """A stage that joins two streams."""
@@ -266,8 +277,13 @@ def _stream_widths(group):
     """Widths at which streams are joined and parted: so that every part is whole beats."""
     if group.kind == "softmax":
         return [1]
-    channels = [image_of(tensor)[2] for tensor in group.inputs]
+    channels = [image_of(tensor)[2] for tensor in group.inputs or [group.results]]
     layer = group.main
+    if group.kind == "order":
+        (*_, size), (*_, stride), base = order_of(group)
+        if stride != 1:
+            return [1]
+        channels += [size, base] if base else [size]
     if group.kind in ("slice", "pad"):
         parts = (layer.begin, layer.sizes) if group.kind == "slice" else (layer.before, layer.after)
         channels += [part[-1] for part in parts if part[-1]]

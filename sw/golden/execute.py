@@ -7,7 +7,7 @@ from lutloom.golden import conv as golden_conv
 from lutloom.golden import requantise
 from lutloom.golden.exact import exact_dtype, sum_bound
 from lutloom.golden.join import add, product, scaled_codes, times
-from lutloom.golden.moving import pad_codes, slice_codes
+from lutloom.golden.moving import broadcast, pad_codes, slice_codes
 from lutloom.golden.pool import max_pool, sum_pool
 from lutloom.golden.softmax import exponentials, softmax
 from lutloom.golden.thresholds import look_up, threshold_table, thresholds
@@ -15,6 +15,7 @@ from lutloom.golden.topk import top_k
 from lutloom.intervals import add_inputs, multiply_layer, pad_value, sum_pool_bound, value_range
 from lutloom.network import (
     Add,
+    Broadcast,
     Concat,
     Constant,
     Conv,
@@ -164,6 +165,8 @@ def _prepare_moving(layer, shape):
         case Transpose():
             order = 0, *(axis + 1 for axis in layer.order)
             return lambda codes: codes.transpose(order)
+        case Broadcast():
+            return lambda codes: broadcast(codes, shape)
         case Concat():
             return lambda *codes: np.concatenate(codes, axis=layer.axis + 1)
         case Slice():

@@ -12,6 +12,12 @@ def slice_codes(codes, begin, sizes, steps):
     return codes[tuple(parts)]
 
 
+def broadcast(codes, shape):
+    """Codes (B, ...) as often as a shape of a frame takes: a view."""
+    missing = len(shape) + 1 - codes.ndim
+    return np.broadcast_to(codes.reshape(len(codes), *(1,) * missing, *codes.shape[1:]), (len(codes), *shape))
+
+
 def pad_codes(codes, before, after, code):
     """Codes with a rim of one code along each axis behind the batch."""
     widths = ((0, 0), *zip(before, after, strict=True))

@@ -15,6 +15,7 @@ from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.intervals import output_range
 from lutloom.network import (
+    Broadcast,
     Concat,
     Constant,
     Conv,
@@ -82,7 +83,12 @@ class IntegerLowering:
         for node in nodes:
             getattr(self, f"_{node.op}")(node)
         output = self.names[graph.output]
-        layers = tuple(self.states.get(layer.output, layer) for layer in self.layers)
+        layers = [self.states.get(layer.output, layer) for layer in self.layers]
+        read = {name for layer in layers for name in inputs_of(layer)} | {output}
+        for layer in [layer for layer in layers if isinstance(layer, Constant) and layer.output not in read]:
+            layers.remove(layer)
+            del self.tensors[layer.output]
+        layers = tuple(layers)
         return Network(graph.name, self.tensors, layers, graph.input, output, tuple(graph.input_shape),
                        graph.input_layout, tuple(graph.output_shape), self.closing,
                        {**self.options.info, **self.notes})
@@ -148,8 +154,30 @@ class IntegerLowering:
             self.free(f"{node.name}.quant"), self.tensors[acc], output, given, params["weight_scale"], made, offset,
             params["low"], params["high"]), made)
 
+    def _broadcast(self, sources):
+        """Tensor names of a join's inputs, all of one shape."""
+        shapes = [self.tensors[name].shape for name in sources]
+        try:
+            shape = tuple(map(int, np.broadcast_shapes(*shapes)))
+        except ValueError:
+            return sources  # which the join itself refuses
+        return tuple(name if own == shape else self._spread(name, shape)
+                     for name, own in zip(sources, shapes, strict=True))
+
+    def _spread(self, source, shape):
+        """A tensor as often as a shape takes: of a constant, a larger constant."""
+        tensor, name = self.tensors[source], self.free(f"{source}.broadcast")
+        giver = next((layer for layer in self.layers if layer.output == source), None)
+        constant = isinstance(giver, Constant)
+        layer = (Constant(name, name, np.ascontiguousarray(np.broadcast_to(giver.codes, shape))) if constant
+                 else Broadcast(name, source, name, shape))
+        self.tensors[name] = replace(tensor, name=name, shape=shape)
+        self.layers.append(layer)
+        return name
+
     def _joined(self, node):
         (sources, given), (name, output, made) = self.given(node), self.made(node)
+        sources = self._broadcast(sources)
         rule = getattr(self.rules, node.op)
         found = rule(name, sources, output, given, made, node.params["low"], node.params["high"])
         if isinstance(found, tuple):  # accumulators, and what makes their requantiser

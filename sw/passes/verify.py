@@ -9,6 +9,7 @@ from lutloom.golden.multiply import FLOAT32_BITS
 from lutloom.intervals import output_range
 from lutloom.network import (
     Add,
+    Broadcast,
     Concat,
     Constant,
     Conv,
@@ -127,7 +128,7 @@ def _layer(layer, sources, target):
             _softmax(layer, source)
         case Concat():
             _need(sources, "joins no inputs")
-        case Flatten() | TopK() | Reshape() | Transpose() | Slice() | Pad() | Constant() | State():
+        case Flatten() | TopK() | Reshape() | Transpose() | Broadcast() | Slice() | Pad() | Constant() | State():
             pass
         case _:
             raise _Broken(f"is a {type(layer).__name__}, which is no layer of a network")
@@ -135,7 +136,7 @@ def _layer(layer, sources, target):
     _need(shape == target.shape, f"gives shape {shape}, but its output {target.name!r} has shape {target.shape}")
     if isinstance(layer, SumPool):
         _need(layer.factors.shape == shape[:2], f"has factors of shape {layer.factors.shape}, not {shape[:2]}")
-    if isinstance(layer, MaxPool | Flatten | Reshape | Transpose | Concat | Slice | Pad | State):
+    if isinstance(layer, MaxPool | Flatten | Reshape | Transpose | Broadcast | Concat | Slice | Pad | State):
         for source in sources:
             _need(source.format == target.format, f"turns {source.format} into {target.format}, but only moves codes")
     if isinstance(layer, Conv | Dense | SumPool | Offset | TopK | Add | Product | Sum | Times | Table | Softmax):

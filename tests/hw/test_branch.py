@@ -2,11 +2,13 @@
 
 import random
 
+import numpy as np
 import pytest
 from stream_bench import drive, drive_ports, transfers
 
 from lutloom.executor import in_a_row, run
 from lutloom.hw.branch import Buffer, Fork, Insert, Select, Turns
+from lutloom.hw.reorder import Constants, Reorder
 
 RATES = [(1.0, 1.0), (0.4, 1.0), (1.0, 0.4), (0.6, 0.6)]
 
@@ -91,7 +93,43 @@ def test_insert(own, beats, rates):
     steady(Insert(bits=4, width=2, own=own, beats=beats, word=9), source, expected, rates)
 
 
+REORDERED = [  # beats, sizes, strides, base
+    (12, (3, 2, 2), (4, 2, 1), 0), (24, (4, 2, 3), (1, 12, 4), 0), (6, (1, 1, 6), (0, 0, -1), 5),
+    (3, (2, 2, 3), (0, 0, 1), 0), (8, (1, 2, 1), (0, -4, 0), 6), (1, (1, 1, 1), (0, 0, 0), 0),
+    (1, (2, 3, 1), (0, 0, 0), 0), (12, (2, 3, 2), (-6, 2, -1), 7),
+]
+
+
+def reordered(frame, sizes, strides, base):
+    return [frame[base + int(np.dot(strides, at))] for at in np.ndindex(sizes)]
+
+
+@pytest.mark.parametrize("beats,sizes,strides,base", REORDERED)
+@pytest.mark.parametrize("latency", [1, 2])
+@pytest.mark.parametrize("rates", RATES)
+def test_reorder(beats, sizes, strides, base, latency, rates):
+    source = words(5 * beats)
+    expected = [beat for start in range(0, len(source), beats)
+                for beat in reordered(source[start:start + beats], sizes, strides, base)]
+    unit = Reorder(name="r", bits=4, width=2, beats=beats, sizes=sizes, strides=strides, base=base, latency=latency)
+    steady(unit, source, expected, rates)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 20])
+@pytest.mark.parametrize("latency", [1, 2])
+@pytest.mark.parametrize("rate", [1.0, 0.4])
+def test_constants(count, latency, rate):
+    beats = words(count)
+    unit = Constants(name="c", bits=4, width=2, words=beats, latency=latency)
+    outputs, cycles = drive_ports(unit, {}, {"o": 5 * count + 9}, out_rates={"o": rate}, seed=3)
+    assert outputs["o"] == [beats[place % count] for place in range(5 * count + 9)]
+    if rate == 1.0:
+        assert cycles["o"] == list(range(5 * count + 9))
+
+
 @pytest.mark.parametrize("make,message", [
+    (lambda: Reorder(name="r", bits=1, width=1, beats=4, sizes=(1, 1, 3), strides=(0, 0, 2)), "must lie among the 4"),
+    (lambda: Constants(name="c", bits=1, width=1, words=[]), "constants must be one word or more"),
     (lambda: Fork(bits=4, width=1, ways=1), "fork ways must be at least 2"),
     (lambda: Buffer(name="b", bits=4, width=1, depth=0), "buffer depth must be at least 1"),
     (lambda: Buffer(name="b", bits=4, width=1, depth=2, initial=2, words=[1]), "must be the 2 initial beats, not 1"),

@@ -34,6 +34,7 @@ from lutloom.hw.matvec import MatVec
 from lutloom.hw.multiply import Multiply
 from lutloom.hw.pool import Pool
 from lutloom.hw.product import Product
+from lutloom.hw.reorder import Reorder
 from lutloom.hw.serialize import Serialize
 from lutloom.hw.sign import SignDot
 from lutloom.hw.softmax import Softmax
@@ -320,6 +321,16 @@ def insert(own, beats):
     return scheduled(Insert(bits=4, width=2, own=own, beats=beats, word=9), words, expected, 6)
 
 
+def reorder(number, latency):
+    """Six frames in another order, a case of tests/hw."""
+    beats, sizes, strides, base = test_branch.REORDERED[number]
+    words = test_branch.words(6 * beats)
+    expected = [beat for start in range(0, len(words), beats)
+                for beat in test_branch.reordered(words[start:start + beats], sizes, strides, base)]
+    unit = Reorder(name="r", bits=4, width=2, beats=beats, sizes=sizes, strides=strides, base=base, latency=latency)
+    return scheduled(unit, words, expected, 6)
+
+
 def join(layer, formats, width, channels, latency, credits):
     """Two streams into one, of all corners and more."""
     unit = test_join.join(layer, formats, width, channels, latency, credits)
@@ -402,6 +413,8 @@ CASES = {
     "turns": partial(turns, (1, 4, 2)),
     "select": partial(select, (0, 3, 4), 6),
     "insert": partial(insert, (0, 3, 4), 6),
+    "reorder": partial(reorder, 1, 2),
+    "reorder backwards": partial(reorder, 7, 1),
     "sum": partial(join, test_join.sum_layer(1), (test_join.INT5, test_join.INT8), 2, 3, 2, 40),
     "product of streams": partial(join, test_join.product_layer(), (test_join.INT8, test_join.UINT4), 1, 1, 1, 3),
     "table": partial(table, "int:4", "uint:5", 3, 2),

@@ -13,6 +13,7 @@ from lutloom.golden.softmax import exponentials
 from lutloom.intervals import output_range
 from lutloom.network import (
     Add,
+    Broadcast,
     Concat,
     Constant,
     Network,
@@ -114,6 +115,14 @@ def test_moves(tmp_path):
     assert np.array_equal(found, np.concatenate([part, part], axis=2).reshape(5, 5, 12, 1))
 
 
+@pytest.mark.parametrize("shape, wanted", [((3,), (2, 4, 3)), ((1, 4, 1), (2, 4, 3)), ((2, 1, 3), (2, 4, 3))])
+def test_broadcast(shape, wanted, tmp_path):
+    x = codes(shape)
+    found = same_from_file(network([Broadcast("b", "x", "y", wanted)], shape), x, tmp_path)
+    whole = x.reshape(len(x), *(1,) * (3 - len(shape)), *shape)
+    assert np.array_equal(found, np.broadcast_to(whole, (len(x), *wanted)))
+
+
 def test_state_gives_the_frame_before(tmp_path):
     reset = np.array([1, -2, 3])
     made = network([State("s", "x", "y", reset)], (3,))
@@ -146,6 +155,7 @@ PRODUCT = Product("p", ("x", "x"), "y", (0, 0), 1 << 30, 40, 0, -128, 127)
     (Slice("s", "x", "y", (0,), (3,), (0,)), "in steps of 0"),
     (Reshape("r", "x", "y", (2, 2, 2)), "makes shape"), (Concat("c", ("x",), "y", 1), "joins along axis 1"),
     (Pad("p", "x", "y", (1, 1), (0, 0), 0), "pads 2 axes"), (Transpose("t", "x", "y", (0, 1, 2)), "takes an (H, W, C)"),
+    (Broadcast("b", "x", "y", (2, 4)), "whose sides are neither these nor 1"),
 ])
 def test_refused(layer, words):
     tensors = {"x": tensor("x", (6,)), "y": tensor("y", (6,))}

@@ -11,7 +11,7 @@ from lutloom.board import load_board
 from lutloom.emit import core_verilog
 from lutloom.errors import BuildError, FitError, ModelError
 from lutloom.hw.core import Core
-from lutloom.network import Conv, Multiply, SumPool, Transpose
+from lutloom.network import Conv, Flatten, Multiply, SumPool
 from lutloom.network_builder import NetworkBuilder
 from lutloom.plan import Plan, group_layers, identifier
 from lutloom.planner import estimate, plan_network
@@ -32,10 +32,12 @@ def test_layers_become_stages(lenet):
     assert groups[4].image == (1, 1, 800) and groups[3].image == (8, 8, 50)
 
 
-def test_what_has_no_hardware_is_refused(lenet):
-    layers = (Transpose("turn", lenet.input, "turned", (1, 0, 2)), *lenet.layers)
-    with pytest.raises(ModelError, match=r"layer 'turn' \(Transpose\) is not supported in hardware yet"):
-        group_layers(replace(lenet, layers=layers))
+def test_a_network_that_computes_nothing_is_refused(lenet):
+    layers = (Flatten("flat", lenet.input, "flattened"),)
+    tensor = replace(lenet.tensors[lenet.input], name="flattened", shape=(784,))
+    nothing = replace(lenet, layers=layers, output="flattened", tensors={**lenet.tensors, "flattened": tensor})
+    with pytest.raises(ModelError, match="only flattens its input"):
+        group_layers(nothing)
 
 
 @pytest.mark.parametrize("name,fps", [("ulx3s-85f", None), ("ulx3s-85f", 5000), ("ulx3s-25f", 500)])
