@@ -16,7 +16,7 @@ class BipolarDot(Dot):
     """
 
     X_KINDS = ("bipolar",)
-    W_KINDS = ("int", "bitmask")
+    W_KINDS = ("int", "bitmask", "ternary")
 
     @property
     def delay(self):

@@ -143,6 +143,7 @@ def make_stage(network, plan, group, stage):
     weights = None
     center = None
     if stage.kind == "dot":
+        _check_codebook(group, stage)
         acc_shape = accumulator_shape(network, group)
         form = group.main.weights.format
         lanes = where.kernel[0] * (1 if group.depthwise else stage.width)
@@ -194,9 +195,28 @@ def _whole_pool(network, plan, group, stage):
     )
 
 
+def _check_codebook(group, stage):
+    """FitError where words go beyond the channels and the weights have no zero to fill them with."""
+    form, share = group.main.weights.format, group.image[2] // getattr(group.main, "groups", 1)
+    if not filled(form) and not group.depthwise and share % stage.width:
+        raise FitError(f"layer {group.main.name!r} has a codebook without a zero: a word must divide its {share} "
+                       "channels")
+
+
+def filled(format):
+    """Whether words may go beyond the channels: there is a code that then adds nothing."""
+    return format.kind == "binary" or 0 in format.levels
+
+
 def filler(format):
-    """Code of the weights beyond the last channel: it decodes to zero, or meets a zero bit without a match."""
-    return 1 if format.kind == "binary" else int(format.encode(np.zeros(1, int))[0])
+    """Code of the weights beyond the last channel: it decodes to zero, or meets a zero bit without a match.
+
+    A codebook without a zero has none: its words divide the channels, and what fills the units beyond the last output
+    does not count.
+    """
+    if format.kind == "binary":
+        return 1
+    return int(format.encode(np.zeros(1, int))[0]) if 0 in format.levels else 0
 
 
 def weight_rom(group, stage, where, latency, place):

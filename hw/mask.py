@@ -9,7 +9,7 @@ from lutloom.hw.tree import Term, add_terms, levels, registered
 
 
 class MaskDot(Dot):
-    """Integer activations times ``bitmask`` weights: o = Σ w·x, w = ± Σ stored bits · 2**place.
+    """Integer activations times ``bitmask`` or ``ternary`` weights: o = Σ w·x, w = ± Σ stored bits · 2**place.
 
     Each stored magnitude bit has an adder tree of its own, over ±x or 0: one LUT a bit ahead of the first adder, and
     the ones that complete the negations on the adders' carry inputs. The trees' sums meet shifted by wiring, so that
@@ -20,7 +20,7 @@ class MaskDot(Dot):
     """
 
     X_KINDS = ("uint", "int")
-    W_KINDS = ("bitmask",)
+    W_KINDS = ("bitmask", "ternary")
 
     @property
     def delay(self):

@@ -123,7 +123,7 @@ class MatVec(wiring.Component):
             if self._masked:
                 m.d.comb += dot.i_valid.eq(self.i_lanes)
             return dot.o
-        formats = f"{dot.x_format}_{dot.w_format}".replace(":", "").replace(".", "p")
+        formats = f"{dot.x_format}".replace(":", "") + f"_{dot.w_format.key}"
         name = f"lutloom_{type(dot).__name__.lower()}_{self._lanes}_{formats}" + "_masked" * self._masked
         platform.modules.setdefault(name, dot)
         o = Signal(dot.acc_shape, name=f"dot{unit}_o")

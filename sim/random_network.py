@@ -8,7 +8,7 @@ from math import gcd
 import numpy as np
 
 from lutloom.formats import Format
-from lutloom.hw.build_stage import geometry
+from lutloom.hw.build_stage import filled, geometry
 from lutloom.intervals import output_range
 from lutloom.network import (
     Conv,
@@ -49,6 +49,8 @@ class Builder:
         self.chance = random.Random(seed)
         self.array = np.random.default_rng(seed)
         self.layers, self.tensors = [], {}
+        # Networks of odd seeds are what they were before there were these.
+        self.more_kinds = () if seed % 2 else ("ternary", "pow2", "codebook", "float16")
 
     def start(self, shape, format):
         zero = Fraction(self.chance.randint(format.code_low, format.code_high) if format.kind != "bipolar" else 0)
@@ -69,8 +71,20 @@ class Builder:
         return dict(name=f"{kind}{len(self.layers)}", input=self.last.name, output=f"t{len(self.layers)}")
 
     def weights(self, shape):
-        kind = self.chance.choice(["int", "bitmask", "binary", "binary"])
-        if kind == "int":
+        kind = self.chance.choice(["int", "bitmask", "binary", "binary", *self.more_kinds])
+        if kind == "codebook":
+            entries = sorted(self.chance.sample(range(-40, 41), self.chance.randint(2, 9)))
+            format = WeightFormat("codebook", (len(entries) - 1).bit_length(), None, tuple(entries))
+        elif kind == "pow2":
+            format = WeightFormat("pow2", self.chance.randint(2, 4))
+        elif kind == "float16":
+            least = self.chance.randint(1, 20)
+            format = WeightFormat("float16", 16, None, (least, least + self.chance.randint(0, 5)))
+            if self.last.format.kind == "bipolar":
+                format = WeightFormat("ternary", 2)
+        elif kind == "ternary":
+            format = WeightFormat("ternary", 2)
+        elif kind == "int":
             format = WeightFormat("int", self.chance.randint(2, 6))
         elif kind == "bitmask":
             format = WeightFormat.parse(f"bitmask:{self.chance.choice(PATTERNS)}")
@@ -241,7 +255,8 @@ def _random_stage(chance, group, flat):
     share = channels // group.main.groups if convolution else channels
     masked = convolution and group.input.format.kind == "bipolar" and any(group.main.pads)
     widths = [w for w in range(1, channels + 1) if (channels if group.depthwise else share) % w == 0]
-    if group.kind in ("map", "pool") or (isinstance(group.main, Dense) and not masked):
+    dense = isinstance(group.main, Dense) and not masked and filled(group.main.weights.format)
+    if group.kind in ("map", "pool") or dense:
         widths += [w for w in range(1, min(channels, 9))]
     width = chance.choice(widths)
     if group.kind == "topk":

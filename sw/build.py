@@ -292,7 +292,8 @@ def _shell(work, clock, selftest, toolchain):
 def _multiplies(network):
     """Whether there are products that a chip whose adders gate their operands makes in its own way."""
     kinds = {layer.weights.format.kind for layer in network.layers if isinstance(layer, Conv | Dense)}
-    return "int" in kinds or any(isinstance(layer, Multiply | Add | Product) for layer in network.layers)
+    multiplied = kinds & {"int", "codebook", "float16"}
+    return bool(multiplied) or any(isinstance(layer, Multiply | Add | Product) for layer in network.layers)
 
 
 def _write_board(work, text, specs, images):

@@ -5,6 +5,7 @@ from functools import cache
 
 from lutloom.hw.memory import MemorySpec
 from lutloom.memories import blocks
+from lutloom.weight_format import HALF_BITS
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ PACKING = 1.35  # logic cells over LUTs on iCE40, where flip-flops and carries t
 XNOR = (2.0, 2.55)
 SIGN = (3.8, 5.4)  # + 2 a value bit
 MASK = (3.0, 4.6)  # + 2 a value bit, for each magnitude bit
+SHIFT = (1.0, 1.0)  # a multiplexer a bit and stage
+HALF = (6.0, 7.0)  # a bit of a shifted product
 FIXED = (1.0, 2.5)  # + 2 a value bit, for each weight bit
 PAIRED = 2.6  # + 1 a value bit, for each weight bit: ECP5, two products in an adder
 BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
@@ -54,7 +57,16 @@ def _product_luts(x_format, w_format, family):
         return XNOR[chip] if w_format.kind == "binary" else 2 * w_format.bits + BIPOLAR[chip]
     if w_format.kind == "binary":
         return 2 * x_format.bits + SIGN[chip]
-    if w_format.kind == "bitmask":
+    if w_format.kind == "pow2":
+        reach = x_format.bits + (1 << w_format.bits - 1) - 2  # bits of what is shifted
+        return SHIFT[chip] * reach * (w_format.bits - 1) / 2 + 2 * reach
+    if w_format.kind == "codebook":
+        entry = 1 + max(abs(w_format.low), w_format.high).bit_length()
+        return entry * max(1, 1 << w_format.bits - 4) + entry * (2 * x_format.bits + FIXED[chip])
+    if w_format.kind == "float16":
+        reach = x_format.bits + HALF_BITS + w_format.values[1] - w_format.values[0]
+        return HALF_BITS * (x_format.bits + FIXED[chip]) + reach * HALF[chip]
+    if w_format.kind in ("bitmask", "ternary"):
         return (w_format.bits - 1) * (2 * x_format.bits + MASK[chip])
     return w_format.bits * (2 * x_format.bits + FIXED[chip])
 

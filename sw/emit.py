@@ -149,7 +149,8 @@ def manifest(network, plan, target):
                 weights = group.main.weights
                 record |= {
                     "layer": group.main.name, "holds": "weights", "shape": list(weights.codes.shape),
-                    "format": str(weights.format), "code_bits": weights.format.bits,
+                    "format": str(weights.format), "values": list(weights.format.values),
+                    "code_bits": weights.format.bits,
                     "order": "block, replay, kernel column, word; in a word unit, kernel row, channel; first lowest",
                     "kernel": list(window_of(group)["kernel"]) if weights.codes.ndim == 4 else [1, 1],
                     "units": stage.units, "lanes": stage.width, "groups": getattr(group.main, "groups", 1),

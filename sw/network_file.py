@@ -152,6 +152,8 @@ def _layer_to_json(index, layer, arrays):
         if isinstance(value, net.Weights):
             arrays[f"{index}.{field.name}"] = value.codes
             entry[field.name] = {"format": str(value.format), "scale": [str(scale) for scale in value.scale]}
+            if value.format.values:
+                entry[field.name]["values"] = list(value.format.values)
         elif isinstance(value, np.ndarray):
             arrays[f"{index}.{field.name}"] = value
             entry[field.name] = None
@@ -171,7 +173,8 @@ def _layer_from_json(index, entry, arrays):
             fields[name] = arrays[f"{index}.{name}"]
         elif isinstance(value, dict):
             scale = tuple(Fraction(text) for text in value["scale"])
-            fields[name] = net.Weights(arrays[f"{index}.{name}"], WeightFormat.parse(value["format"]), scale)
+            fields[name] = net.Weights(arrays[f"{index}.{name}"],
+                                       WeightFormat.parse(value["format"], value.get("values", ())), scale)
         elif isinstance(value, list):
             fields[name] = tuple(value)
     return kind(**fields)

@@ -136,6 +136,7 @@ def fake_quantised(model, *, activations=None, **choices):
                          "--mode simulated: the accuracy of its real numbers stands beside the golden one")
     if as_float:
         _check_activations(graph, options)
+        options = replace(options, simulated=True)
     steps = (fold, take_input, weigh) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)

@@ -5,7 +5,7 @@ from math import gcd
 
 from lutloom import cost as costs
 from lutloom.cost import Cost
-from lutloom.hw.build_stage import accumulator_shape, geometry, results_shape
+from lutloom.hw.build_stage import accumulator_shape, filled, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
@@ -270,7 +270,9 @@ class _Maker:
 def _multiplies(group):
     """Whether the products of a stage of dot products can be on DSP blocks."""
     x, w = group.input.format, group.main.weights.format
-    return x.kind != "bipolar" and w.kind != "binary" and x.bits <= 8 and w.high <= 127
+    if x.kind == "bipolar" or x.bits > 8:
+        return False
+    return w.kind in ("codebook", "float16") or (w.kind in ("int", "bitmask") and w.high <= 127)
 
 
 def _stream_widths(group):
@@ -298,7 +300,7 @@ def _word_widths(group):
     if isinstance(group.main, Conv) and not group.depthwise:
         channels //= group.main.groups
     widths = {w for w in _divisors(channels) if w <= 256}
-    if isinstance(group.main, Dense) or group.kind == "map":
+    if (isinstance(group.main, Dense) and filled(group.main.weights.format)) or group.kind == "map":
         widths |= {w for w in (2, 4, 8, 16, 32, 64, 128) if w < channels and -channels % w <= channels / 8}
     return sorted(widths)
 

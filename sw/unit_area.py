@@ -51,10 +51,24 @@ UNITS = (
     ("MaskDot", "uint:4", "bitmask:X0.X00X", 32, False, False),
     ("MaskDot", "uint:4", "bitmask:X0.XXX", 32, False, False),
     ("MaskDot", "uint:8", "bitmask:X0.0XX", 32, False, False),
+    ("MaskDot", "uint:4", "ternary", 32, False, False),
+    ("MaskDot", "uint:8", "ternary", 32, False, False),
+    ("ShiftDot", "uint:4", "pow2:3", 32, False, False),
+    ("ShiftDot", "uint:8", "pow2:4", 32, False, False),
+    ("TableDot", "uint:4", "codebook:16", 32, False, False),
+    ("TableDot", "uint:8", "codebook:16", 16, False, False),
+    ("HalfDot", "uint:8", "float16", 4, False, False),
+    ("HalfDot", "uint:8", "float16", 4, False, True),
     ("DspDot", "uint:8", "int:8", 8, False, True),
     ("DspDot", "uint:4", "bitmask:X0.0XX", 8, False, True),
 )
 
+
+VALUES = {
+    "codebook:16": (-105, -79, -61, -48, -37, -27, -17, -8, 0, 9, 18, 28, 38, 49, 62, 80),  # of normal weights
+    "float16": (3, 14),
+}
+"""What formats hold beside their names."""
 
 # steps of a multiplying requantiser, on DSP blocks
 REQUANTISERS = (
@@ -106,7 +120,8 @@ def measure(x, w, lanes, masked, dsp, family, folder):
     -------
     Area
     """
-    unit = dot_for(Format.parse(x), WeightFormat.parse(w), lanes, masked=masked, dsp=dsp, paired=family == "ecp5")
+    weights = WeightFormat.parse(w, VALUES.get(w, ()))
+    unit = dot_for(Format.parse(x), weights, lanes, masked=masked, dsp=dsp, paired=family == "ecp5")
     return _synthesised(unit, f"{type(unit).__name__} {x} x {w}{' masked' if masked else ''}", family, lanes, folder)
 
 

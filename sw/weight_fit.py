@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from lutloom.weight_format import WeightFormat
+from lutloom.weight_format import ENTRIES, ENTRY_BITS, WeightFormat
 from lutloom.weight_spec import SEARCH_DIGITS
 
 GRID = np.geomspace(1.1, 0.04, 48)
@@ -31,7 +31,8 @@ def fit(format, real, choice):
     ----------
     format : WeightFormat or None
         ``choice.format``; None searches the bitmask pattern of ``choice.search_bits`` stored bits and at most 8
-        digits that leaves the least squared error, the fewest digits among equals.
+        digits that leaves the least squared error, the fewest digits among equals, or ``choice.entries`` entries of a
+        codebook by k-means.
     real : float array (N, ...)
         Finite; outputs first.
     choice : FormatChoice
@@ -47,8 +48,12 @@ def fit(format, real, choice):
     real = np.asarray(real, dtype=np.float64)
     if not np.isfinite(real).all():
         raise ValueError("weights must be finite, but there is NaN or infinity among them")
+    if format is not None and format.kind == "float16":
+        return _halves(real)
     rows = _Rows(real.reshape(len(real), -1) if choice.scale == "channel" else real.reshape(1, -1))
-    if format is None:
+    if choice.entries is not None:
+        format = _codebook(rows, choice)
+    elif format is None:
         sample = range(0, len(rows.sorted), -(-len(rows.sorted) // SAMPLE))
         ranked = sorted(candidates(choice), key=lambda each: _fit_rows(rows, each, choice, REFIT, sample)[0])
         format = min(ranked[:FINALISTS], key=lambda each: _fit_rows(rows, each, choice, REFIT)[0])
@@ -57,6 +62,50 @@ def fit(format, real, choice):
     codes = format.quantise(real, scales[0] if len(scales) == 1 else scales.reshape(shape), choice.rounding)
     scale = (format.unit,) if choice.scale == "one" else tuple(Fraction(float(s)) for s in scales)
     return format, scale, codes
+
+
+def _halves(real):
+    """``fit`` of float16: numbers as IEEE halves, in units of the least exponent among them."""
+    with np.errstate(over="ignore"):
+        halves = real.astype(np.float16)
+    if not np.isfinite(halves).all():
+        raise ValueError(f"float16 holds numbers up to 65504, not {float(np.abs(real).max()):g}; scale the layer")
+    codes = halves.view(np.uint16)
+    codes = np.where(codes == 0x8000, 0, codes).astype(np.uint16)  # zero is stored as +0
+    exponents = np.maximum(codes[codes != 0] >> 10 & 31, 1)
+    span = (int(exponents.min()), int(exponents.max())) if exponents.size else (15, 15)
+    format = WeightFormat("float16", 16, None, span)
+    return format, (format.unit,), codes
+
+
+def _codebook(rows, choice):
+    """The codebook of ``choice.entries`` entries that k-means finds, of weights divided by their row's greatest."""
+    greatest = np.maximum(np.abs(rows.sorted[:, 0]), np.abs(rows.sorted[:, -1]))
+    reach = 1 << ENTRY_BITS - 1
+    top = np.where(greatest > 0, greatest, 1)[:, None] if choice.scale != "one" else (reach - 1) / reach
+    values = np.sort((rows.sorted / top).ravel())
+    entries = np.unique(np.clip(np.rint(_means(values, choice.entries) * (reach - 1)), -reach, reach - 1).astype(int))
+    spare = (value for value in (0, 1) if value not in entries)
+    while len(entries) < ENTRIES[0]:  # all weights are one number
+        entries = np.sort(np.append(entries, next(spare)))
+    return WeightFormat("codebook", max(1, (len(entries) - 1).bit_length()), None, tuple(map(int, entries)))
+
+
+ROUNDS = 100
+
+
+def _means(values, count):
+    """k-means of sorted numbers, begun at their quantiles: float64 (count,) or fewer, ascending."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    means = np.unique(np.quantile(values, (np.arange(count) + 0.5) / count))
+    for _ in range(ROUNDS):
+        ends = np.concatenate([[0], values.searchsorted((means[1:] + means[:-1]) / 2), [len(values)]])
+        held = ends[1:] > ends[:-1]
+        found = np.where(held, (sums[ends[1:]] - sums[ends[:-1]]) / np.maximum(ends[1:] - ends[:-1], 1), means)
+        if np.allclose(found, means, rtol=1e-9, atol=0):
+            break
+        means = found
+    return means
 
 
 def candidates(choice):
@@ -111,7 +160,7 @@ def _fit_rows(rows, format, choice, zooms, sample=None):
     if choice.scale == "one":
         cross, norm = rows.moments(0, stairs, np.array([unit]))
         return float(rows.squares[0] - 2 * unit * cross[0] + unit * unit * norm[0]), np.array([unit])
-    reach = np.maximum(rows.sorted[:, -1] / max(format.high, 1), rows.sorted[:, 0] / format.low)
+    reach = np.maximum(rows.sorted[:, -1] / max(format.high, 1), rows.sorted[:, 0] / min(format.low, -1))
     if len(stairs.boundaries) >= MANY_LEVELS:
         return 0.0, np.where(reach > 0, reach, unit)
     error, scales = 0.0, np.full(len(reach), unit)

@@ -7,6 +7,10 @@ format                 stored bits a weight           decodes to
 ``bitmask:PATTERN``    1 + number of X after the      sign and magnitude, masked bits zero;
                        sign                           the sign is the top bit of a code
 ``binary``             1                              0 is -1, 1 is +1
+``ternary``            2                              sign and magnitude: -1, 0, +1
+``pow2:b``             b                              a sign and an exponent e: ±2**(e - 1), 0 where e is 0
+``codebook:k``         ⌈log2 k⌉                       entry of a table, which a layer has of its own
+``float16``            16                             IEEE half, exactly, as an integer of the layer's least exponent
 =====================  =============================  ==========================================
 """
 
@@ -16,13 +20,28 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 
 MAX_BITS = 16
 """Widest code and widest pattern: codes are kept as uint16."""
 
-SUPPORTED = "int:BITS, binary, bitmask:PATTERN (as X0.0XX or 5_2_0_1_0)"
+SUPPORTED = ("int:BITS, binary, ternary, pow2:BITS, codebook:ENTRIES, float16, bitmask:PATTERN (as X0.0XX or "
+             "5_2_0_1_0)")
+KINDS = "int", "bitmask", "binary", "ternary", "pow2", "codebook", "float16"
+
+POW2_BITS = range(2, 6)
+"""Of pow2: 5 bits reach 2**14."""
+
+ENTRIES = range(2, 257)
+"""Of a codebook."""
+
+ENTRY_BITS = 8
+"""A codebook's entries are integers of so many bits, two's complement."""
+
+HALF_BITS = 11
+"""Significant bits of a half."""
 
 
 @dataclass(frozen=True)
@@ -31,42 +50,84 @@ class WeightFormat:
 
     Parameters
     ----------
-    kind : "int", "bitmask" or "binary"
+    kind : of ``KINDS``
     bits : int
         Stored bits a weight, 1 to 16.
     pattern : str or None
         Of bitmask: sign, integer bit of weight 1, point, bits of weight 1/2, 1/4, ...; X is stored, 0 masked.
+    values : tuple of int
+        Of codebook: the entries, ascending, code 0 first; none while they are not chosen. Of float16: the least and
+        the greatest exponent (1 to 30) of the layer's weights, of which integer 1 is the last place of the least.
     """
 
     kind: str
     bits: int
     pattern: str | None = None
+    values: tuple[int, ...] = ()
 
     def __post_init__(self):
-        if self.kind not in ("int", "bitmask", "binary"):
-            raise ValueError(f"weight format kind must be int, bitmask or binary, not {self.kind!r}")
+        if self.kind not in KINDS:
+            raise ValueError(f"weight format kind must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {self.kind!r}")
         if not (isinstance(self.bits, int) and 1 <= self.bits <= MAX_BITS):
             raise ValueError(f"weight format bits must be 1 to {MAX_BITS}, not {self.bits!r}")
         if (self.pattern is not None) != (self.kind == "bitmask"):
             raise ValueError(f"a bitmask format has a pattern, others have none, not {self.kind} with {self.pattern!r}")
         if self.kind == "binary" and self.bits != 1:
             raise ValueError(f"a binary format stores 1 bit, not {self.bits}")
+        if self.kind in ("ternary", "float16") and self.bits != (2 if self.kind == "ternary" else 16):
+            raise ValueError(f"a {self.kind} format stores {2 if self.kind == 'ternary' else 16} bits, not {self.bits}")
+        if self.kind == "pow2" and self.bits not in POW2_BITS:
+            raise ValueError(f"weight format pow2:BITS takes {POW2_BITS[0]} to {POW2_BITS[-1]} bits, not {self.bits}")
+        self._check_values()
         if self.kind == "bitmask":
             _check_pattern(self.pattern)
             if self.bits != self.pattern.count("X"):
                 raise ValueError(f"pattern {self.pattern} stores {self.pattern.count('X')} bits, not {self.bits}")
 
+    def _check_values(self):
+        """ValueError unless the values are what the kind takes."""
+        values = self.values
+        if self.kind == "codebook":
+            reach = 1 << ENTRY_BITS - 1
+            if values and (list(values) != sorted(set(values)) or -reach > values[0] or values[-1] >= reach):
+                raise ValueError(f"codebook entries must ascend within {ENTRY_BITS} bits, not {values}")
+            if values and (len(values) not in ENTRIES or (len(values) - 1).bit_length() > self.bits):
+                raise ValueError(f"a codebook has {ENTRIES[0]} to {ENTRIES[-1]} entries, not {len(values)}")
+        elif self.kind == "float16":
+            if values and not (len(values) == 2 and 1 <= values[0] <= values[1] <= 30):
+                raise ValueError(f"float16 values must be a least and a greatest exponent of 1 to 30, not {values}")
+        elif values:
+            raise ValueError(f"weight format {self.kind} has no values, not {values}")
+
     def __str__(self):
-        if self.kind == "bitmask":
-            return f"bitmask:{self.pattern}"
-        return "binary" if self.kind == "binary" else f"int:{self.bits}"
+        match self.kind:
+            case "bitmask":
+                return f"bitmask:{self.pattern}"
+            case "codebook":
+                return f"codebook:{len(self.values) or 1 << self.bits}"
+            case "int" | "pow2":
+                return f"{self.kind}:{self.bits}"
+        return self.kind
+
+    @property
+    def key(self):
+        """A word of its own for each format, its values included."""
+        word = str(self).replace(":", "").replace(".", "p")
+        digest = sha256(repr(self.values).encode()).hexdigest()[:8]
+        return f"{word}_{digest}" if self.kind == "codebook" else "_".join([word, *map(str, self.values)])
 
     @classmethod
-    def parse(cls, text):
-        """Read ``int:4``, ``bitmask:X0.0XX``, ``bitmask:5_2_0_1_0`` or ``binary``; ValueError for anything else."""
+    def parse(cls, text, values=()):
+        """Read ``int:4``, ``bitmask:X0.0XX``, ``ternary``, ``codebook:16`` ...; ValueError for anything else."""
         kind, colon, rest = text.partition(":")
-        if text == "binary":
-            return cls("binary", 1)
+        if text in FIXED_BITS:
+            return cls(text, FIXED_BITS[text], None, tuple(values))
+        if kind == "pow2" and re.fullmatch("[0-9]{1,3}", rest):
+            return cls("pow2", int(rest))
+        if kind == "codebook" and re.fullmatch("[0-9]{1,4}", rest):
+            if int(rest) not in ENTRIES:
+                raise ValueError(f"weight format codebook:ENTRIES takes {ENTRIES[0]} to {ENTRIES[-1]}, not {rest}")
+            return cls("codebook", max(1, (int(rest) - 1).bit_length()), None, tuple(values))
         if kind == "int" and re.fullmatch("[0-9]{1,3}", rest):
             if not 1 <= int(rest) <= MAX_BITS:
                 raise ValueError(f"weight format int:BITS takes 1 to {MAX_BITS} bits, not {rest}")
@@ -92,14 +153,23 @@ class WeightFormat:
     @property
     def unit(self):
         """Real value of integer 1 at scale ``@1``, a Fraction."""
-        if self.kind == "binary":
-            return Fraction(1)
+        match self.kind:
+            case "binary" | "ternary":
+                return Fraction(1)
+            case "pow2":
+                return Fraction(1, self.high)
+            case "codebook":
+                return Fraction(1, 1 << ENTRY_BITS - 1)
+            case "float16":
+                return Fraction(2) ** (self.values[0] - 14 - HALF_BITS)
         digits = self.bits if self.kind == "int" else len(_magnitude_digits(self.pattern))
         return Fraction(1, 1 << (digits - (self.kind == "bitmask") - (self.kind == "int")))
 
     @property
     def shifts(self):
         """Bit position of every stored magnitude bit, most significant first: X0.0XX gives (1, 0)."""
+        if self.kind == "ternary":
+            return (0,)
         if self.kind != "bitmask":
             raise ValueError(f"only bitmask formats have shifts, not {self}")
         digits = _magnitude_digits(self.pattern)
@@ -117,44 +187,59 @@ class WeightFormat:
 
     @cached_property
     def levels(self):
-        """Sorted int32 array of the integers that codes stand for."""
+        """Sorted integer array of the integers that codes stand for."""
         return _frozen(np.unique(self._decoder))
 
     @cached_property
     def _decoder(self):
-        """int32 array: the integer of every code."""
+        """int32 array, of float16 int64: the integer of every code; of codes that stand for none that of code 0."""
         codes = np.arange(1 << self.bits, dtype=np.int32)
         if self.kind == "binary":
             return _frozen(2 * codes - 1)
+        if self.kind == "codebook":
+            entries = np.array(self.values, np.int32)
+            return _frozen(np.where(codes < len(entries), entries[codes % len(entries)], entries[0]))
+        if self.kind == "float16":
+            return _frozen(self._halves(codes.astype(np.int64)))
         half = 1 << (self.bits - 1)
         if self.kind == "int":
             return _frozen(np.where(codes >= half, codes - 2 * half, codes))
         magnitude = np.zeros_like(codes)
-        for place, shift in enumerate(reversed(self.shifts)):
-            magnitude |= (codes >> place & 1) << shift
+        if self.kind == "pow2":
+            exponent = codes % half
+            magnitude = np.where(exponent > 0, 1 << np.maximum(exponent - 1, 0), 0).astype(np.int32)
+        else:
+            for place, shift in enumerate(reversed(self.shifts)):
+                magnitude |= (codes >> place & 1) << shift
         return _frozen(np.where(codes >= half, -magnitude, magnitude))
 
+    def _halves(self, codes):
+        """int64: halves in units of the last place of the least exponent; 0 where they are none of the span."""
+        least, greatest = self.values or (1, 30)
+        exponent, fraction = codes >> HALF_BITS - 1 & 31, codes & (1 << HALF_BITS - 1) - 1
+        significand = fraction + ((exponent > 0).astype(np.int64) << HALF_BITS - 1)
+        shift = np.maximum(exponent, 1) - least
+        inside = (shift >= 0) & (exponent <= greatest)
+        integers = np.where(inside, significand << np.where(inside, shift, 0), 0)
+        return np.where(codes >> 15 == 1, -integers, integers)
+
     @cached_property
-    def _encoder(self):
-        """int32 array: the code of integer ``low + index``, -1 where there is none."""
-        encoder = np.full(self.high - self.low + 1, -1, dtype=np.int32)
-        codes = np.arange((1 << self.bits) - 1, -1, -1)  # descending, so that +0 is written after -0
-        encoder[self._decoder[codes] - self.low] = codes
-        return _frozen(encoder)
+    def _first_codes(self):
+        """int32 array: the least code of each level."""
+        return _frozen(np.unique(self._decoder, return_index=True)[1].astype(np.int32))
 
     def decode(self, codes):
-        """int32 array of the integers that codes stand for."""
+        """Integer array of what codes stand for."""
         return self._decoder[codes]
 
     def encode(self, integers):
         """uint16 codes of integers; ValueError if one is not a level of the format. Zero becomes +0."""
         integers = np.asarray(integers)
-        inside = (integers >= self.low) & (integers <= self.high)
-        codes = self._encoder[np.where(inside, integers - self.low, 0)]
-        bad = ~inside | (codes < 0)
+        place = np.minimum(np.searchsorted(self.levels, integers), len(self.levels) - 1)
+        bad = self.levels[place] != integers
         if bad.any():
             raise ValueError(f"weight integers must be levels of {self}, not {int(integers[bad].flat[0])}")
-        return codes.astype(np.uint16)
+        return self._first_codes[place].astype(np.uint16)
 
     def quantise(self, real, scale, rounding="nearest"):
         """Codes of real weights.
@@ -177,6 +262,12 @@ class WeightFormat:
         real = np.asarray(real, dtype=np.float64)
         if self.kind == "binary":
             return (real >= 0).astype(np.uint16)
+        if self.kind not in ("int", "bitmask"):
+            _check_rounding(rounding)
+            real = real / np.asarray(scale, dtype=np.float64)
+            place = np.where(real >= 0, np.searchsorted(self._middles, real, "right"),
+                             np.searchsorted(self._middles, real, "left"))
+            return self._first_codes[place].astype(np.uint16)
         halves = np.abs(real) / (np.asarray(scale, dtype=np.float64) / 2)
         above, below = self._rounders[_check_rounding(rounding)]
         index = np.minimum(halves, len(above) - 1).astype(np.intp)
@@ -193,11 +284,18 @@ class WeightFormat:
         """
         if self.kind == "binary":
             return np.zeros(1), np.array([-1, 1])
+        if self.kind not in ("int", "bitmask"):
+            return self._middles, self.levels.astype(np.int64)
         above, below = (self._decoder[table].astype(np.int64) for table in self._rounders[_check_rounding(rounding)])
         integers = np.concatenate([below[::-1], above])
         boundaries = np.arange(1 - len(above), len(above)) / 2
         jumps = np.flatnonzero(np.diff(integers))
         return boundaries[jumps], integers[np.concatenate([jumps, [len(integers) - 1]])]
+
+    @cached_property
+    def _middles(self):
+        """float64 array: half-way between levels."""
+        return _frozen((self.levels[1:] + self.levels[:-1]) / 2)
 
     @cached_property
     def _rounders(self):
@@ -215,6 +313,10 @@ class WeightFormat:
             name: tuple(_frozen(self.encode(np.clip(side * table, self.low, self.high))) for side in (1, -1))
             for name, table in tables.items()
         }
+
+
+FIXED_BITS = {"binary": 1, "ternary": 2, "float16": 16}
+"""Formats without a parameter, and their stored bits."""
 
 
 def _frozen(array):

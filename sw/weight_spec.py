@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from lutloom.errors import ModelError
-from lutloom.weight_format import SUPPORTED, WeightFormat
+from lutloom.weight_format import KINDS, SUPPORTED, WeightFormat
 
 SEARCH_DIGITS = 8
 """``bitmask:n`` chooses among patterns of at most so many digits (the sign counted)."""
@@ -19,31 +19,47 @@ class FormatChoice:
     Parameters
     ----------
     format : WeightFormat or None
-        None: ``fit`` searches the bitmask pattern of ``search_bits`` stored bits.
+        None: ``fit`` chooses it, by one of the three below.
     scale : "one", "layer" or "channel"
         Real value of integer 1: the format's own unit, or fitted by least squares per layer or per output.
     rounding : "nearest" or "mask"
     search_bits : int or None
-        Stored bits of the pattern to search, 2 to 8.
+        Stored bits of the bitmask pattern to search, 2 to 8.
+    entries : int or None
+        Of the codebook to find.
+    real : bool
+        The weights stay real numbers: simulated mode only.
     """
 
     format: WeightFormat | None
     scale: str = "channel"
     rounding: str = "nearest"
     search_bits: int | None = None
+    entries: int | None = None
+    real: bool = False
 
     def __post_init__(self):
-        if (self.format is None) == (self.search_bits is None):
-            raise ValueError("a format choice has either a format or search_bits")
+        ways = self.format is not None, self.search_bits is not None, self.entries is not None, self.real
+        if sum(ways) != 1:
+            raise ValueError("a format choice has a format, search_bits, entries or real, and one of them alone")
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one, layer or channel, not {self.scale!r}")
         if self.rounding not in ("nearest", "mask"):
             raise ValueError(f"rounding must be nearest or mask, not {self.rounding!r}")
         if self.search_bits is not None and not 2 <= self.search_bits <= SEARCH_DIGITS:
             raise ValueError(f"bitmask:BITS takes 2 to {SEARCH_DIGITS} stored bits, not {self.search_bits}")
+        if self.format is not None and self.format.kind == "float16" and self.scale != "one":
+            raise ValueError("float16 weights are stored as they are, without a scale; leave out the @")
 
     def __str__(self):
-        name = f"bitmask:{self.search_bits}" if self.format is None else str(self.format)
+        if self.real:
+            return "float"
+        if self.format is not None:
+            name = str(self.format)
+        else:
+            name = f"bitmask:{self.search_bits}" if self.entries is None else f"codebook:{self.entries}"
+        if name == "float16":
+            return name
         return f"{name}@{1 if self.scale == 'one' else self.scale}"
 
     @classmethod
@@ -55,9 +71,15 @@ class FormatChoice:
         kind, _, rest = name.partition(":")
         if kind == "bitmask" and rest.isdigit():
             return cls(None, _scale(scale, "channel"), rounding, int(rest))
-        if kind not in ("int", "bitmask", "binary"):
-            raise ValueError(f"weight format must be {SUPPORTED}, or bitmask:BITS to search a pattern, not {name!r}")
-        return cls(WeightFormat.parse(name), _scale(scale, "one" if kind == "bitmask" else "channel"), rounding)
+        if name == "float" and not at:
+            return cls(None, real=True)
+        if kind not in KINDS:
+            raise ValueError(f"weight format must be {SUPPORTED}, bitmask:BITS to search a pattern, or float in "
+                             f"simulated mode, not {name!r}")
+        format = WeightFormat.parse(name)
+        if kind == "codebook":
+            return cls(None, _scale(scale, "channel"), rounding, entries=int(rest))
+        return cls(format, _scale(scale, "one" if kind in ("bitmask", "float16") else "channel"), rounding)
 
 
 DEFAULT = FormatChoice(WeightFormat("int", 8))

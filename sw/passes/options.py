@@ -42,6 +42,8 @@ class Options:
     requantiser : "auto", "thresholds" or "multiply"
         auto: thresholds for outputs of ``compared_bits`` and fewer, multipliers for wider ones where they are exact.
     compared_bits : int
+    simulated : bool
+        The graph is computed in floats, with activations as they are: layers may keep real weights.
     info : mapping of str to str
         What the network shall say about where it came from.
     progress : function of (step, done, total)
@@ -55,5 +57,6 @@ class Options:
     frames: np.ndarray | None = None
     requantiser: str = "auto"
     compared_bits: int = 4
+    simulated: bool = False
     info: Mapping[str, str] = field(default_factory=dict)
     progress: Callable = _silent

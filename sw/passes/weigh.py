@@ -1,5 +1,6 @@
 """Weigh: every convolution and dense layer gets its weights as stored codes, the source's own or by ``--weights``."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.network import Weights
 from lutloom.passes.rewire import LINEAR, QUANTISERS, with_nodes
-from lutloom.weights import FormatChoice, WeightFormat, fit, parse_spec
+from lutloom.weights import WeightFormat, fit, parse_spec
 
 
 def weigh(graph, options):
@@ -28,6 +29,11 @@ def weigh(graph, options):
             raise ModelError(f"layer {node.name!r} has NaN or infinite weights")
         if node.params["bias"] is not None and not np.isfinite(node.params["bias"]).all():
             raise ModelError(f"layer {node.name!r} has a NaN or infinite bias")
+        if node.name in choices and choices[node.name].real:
+            if not options.simulated:
+                raise ModelError(f"layer {node.name!r} cannot have float weights in an integer network; take float16, "
+                                 "or 'evaluate --mode simulated --activations float'")
+            continue
         weights = _fitted(node, real, choices[node.name]) if node.name in choices else source_weights(node)
         scale = np.array([float(unit) for unit in weights.scale]).reshape((-1,) + (1,) * (real.ndim - 1))
         changes[node.output] = node.with_params(quantised=weights, weight=weights.integers * scale)
@@ -48,7 +54,7 @@ def choose(graph, free, options):
     if last is not None and last.name in choices and not _scale_is_given(text, spec, choices[last.name]):
         choice = choices[last.name]
         if choice.scale == "channel":
-            choices[last.name] = FormatChoice(choice.format, "layer", choice.rounding, choice.search_bits)
+            choices[last.name] = replace(choice, scale="layer")
     return choices
 
 

@@ -35,6 +35,9 @@ def weigh_integer(graph, options):
 def _fitted(graph, node, choice):
     """A layer with its weights in another format."""
     real = np.asarray(node.params["weight"], np.float64)
+    if choice.real or (choice.format is not None and choice.format.kind == "float16"):
+        raise ModelError(f"layer {node.name!r} has integer weights, which {choice} is not for; leave it out of "
+                         "--weights")
     try:
         format, scale, codes = fit(choice.format, real, choice)
     except ValueError as error:

@@ -26,5 +26,5 @@ def test_bench_notices(masked):
 def test_errors():
     with pytest.raises(ValueError, match="BipolarDot activations must be bipolar of at most 16 bits, not uint:4"):
         make(BipolarDot, 2, "uint:4", "int:4")
-    with pytest.raises(ValueError, match="BipolarDot weights must be int or bitmask, not binary"):
+    with pytest.raises(ValueError, match="BipolarDot weights must be int or bitmask or ternary, not binary"):
         make(BipolarDot, 2, "bipolar", "binary")

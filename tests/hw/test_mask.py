@@ -27,5 +27,5 @@ def test_bench_notices():
 def test_errors():
     with pytest.raises(ValueError, match="MaskDot activations must be uint or int of at most 16 bits, not bipolar"):
         make(MaskDot, 2, "bipolar", "bitmask:X0.0XX")
-    with pytest.raises(ValueError, match="MaskDot weights must be bitmask, not binary"):
+    with pytest.raises(ValueError, match="MaskDot weights must be bitmask or ternary, not binary"):
         make(MaskDot, 2, "uint:4", "binary")

@@ -118,7 +118,7 @@ def test_steps_are_the_rounding(text, rounding):
     [
         ("int:0", "weight format int:BITS takes 1 to 16 bits, not 0"),
         ("int:17", "weight format int:BITS takes 1 to 16 bits, not 17"),
-        ("ternary", "weight format must be int:BITS, binary, bitmask:PATTERN (as X0.0XX or 5_2_0_1_0), not 'ternary'"),
+        ("quinary", "float16, bitmask:PATTERN (as X0.0XX or 5_2_0_1_0), not 'quinary'"),
         ("bitmask:X0.00", "with an X after the sign"),
         ("bitmask:00.0X", "a sign X"),
         ("bitmask:5_2_1_0_0", "ascending positions"),
@@ -136,7 +136,7 @@ def test_format_errors(text, message):
 
 
 def test_formats_check_themselves():
-    with pytest.raises(ValueError, match="kind must be int, bitmask or binary, not 'float'"):
+    with pytest.raises(ValueError, match="ternary, pow2, codebook or float16, not 'float'"):
         WeightFormat("float", 8)
     with pytest.raises(ValueError, match="a binary format stores 1 bit, not 2"):
         WeightFormat("binary", 2)
@@ -178,10 +178,11 @@ def test_spec_of_one_format_and_its_default_scales():
         ("int:4,int:8", "--weights must be one format or a comma list"),
         ("=int:4", "--weights must be one format or a comma list"),
         ("", "--weights must be one format or a comma list"),
-        ("a=ternary", "--weights cannot be 'a=ternary': weight format must be int:BITS, binary, bitmask:PATTERN"),
+        ("a=quinary", "--weights cannot be 'a=quinary': weight format must be int:BITS, binary, ternary, pow2"),
         ("int:4@row", "must be @1, @layer or @channel, not @row"),
         ("bitmask:9", "bitmask:BITS takes 2 to 8 stored bits, not 9"),
-        ("float16", "not 'float16'"),
+        ("float17", "not 'float17'"), ("float16@layer", "stored as they are, without a scale"),
+        ("pow2:7", "pow2:BITS takes 2 to 5 bits, not 7"), ("codebook:1", "codebook:ENTRIES takes 2 to 256, not 1"),
     ],
 )
 def test_spec_errors(text, message):
