@@ -190,10 +190,12 @@ def _hardware(sub):
 def _quantisation(sub):
     group = sub.add_argument_group("quantisation (of a float model)")
     group.add_argument("--weights", metavar="SPEC",
-                       help="int:4, bitmask:X0.0XX, bitmask:3, binary, or a list such as 'conv1=int:4,*=bitmask:4'; "
-                       "a scale may follow: @1 @layer @channel (default int:8)")
-    group.add_argument("--rounding", choices=["nearest", "mask"],
-                       help="of weights to a bit mask: to the nearest level (default), or as the source paper did")
+                       help="int:4, bitmask:X0.0XX, bitmask:3, binary, ternary, pow2:4, codebook:16, float16, or a "
+                       "list such as 'conv1=int:4,*=bitmask:4'; a scale may follow: @1 @layer @channel (default int:8)")
+    group.add_argument("--rounding", choices=["nearest", "mask", "compensated"],
+                       help="of weights: to the nearest level; so that layers' outputs change least for the data of "
+                       "--calibrate (default, where there are such and weights are of few bits); or, of bit masks, as "
+                       "their source paper did")
     group.add_argument("--activations", type=_activations, metavar="BITS|binary|float",
                        help="bits of every activation (default 8); float for 'evaluate --mode simulated' only")
     group.add_argument("--calibrate", metavar="D", help="data that ranges of activations are taken from (x suffices)")

@@ -161,10 +161,17 @@ def simulate(options, progress):
 
 def report(options, progress):
     """Reports of finished builds, side by side."""
+    from lutloom.folder import load_network
     from lutloom.report import compare, load
+    from lutloom.work import work_of, work_table
 
     reports = {folder: load(folder) for folder in options.folders}
-    return Outcome({"builds": reports}, compare(reports))
+    work = {folder: work_of(load_network(folder)) for folder in options.folders}
+    tables = {}
+    for folder, rows in work.items():  # builds of one model have one table
+        tables.setdefault(work_table(rows), []).append(str(folder))
+    text = "\n\n".join([compare(reports), *(f"{', '.join(names)}:\n{shown}" for shown, names in tables.items())])
+    return Outcome({"builds": reports, "work": {str(folder): rows for folder, rows in work.items()}}, text)
 
 
 def boards(options, progress):

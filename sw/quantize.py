@@ -15,6 +15,7 @@ from lutloom.graph import Graph
 from lutloom.network import Network, Tensor
 from lutloom.network_data import encode
 from lutloom.passes.calibrate import METHODS, calibrate
+from lutloom.passes.compensate import compensate
 from lutloom.passes.fold import fold
 from lutloom.passes.fold_pads import fold_pads
 from lutloom.passes.hoist import hoist
@@ -29,7 +30,7 @@ from lutloom.passes.verify import verify
 from lutloom.passes.weigh import choose, real_layers, weigh
 from lutloom.passes.weigh_integer import weigh_integer
 
-ROUNDINGS = ("nearest", "mask")
+ROUNDINGS = ("auto", "nearest", "mask", "compensated")
 REQUANTISERS = ("auto", "thresholds", "multiply")
 
 
@@ -42,6 +43,7 @@ QUANTISING = (
     take_input,  # a quantiser at the model's input becomes the input's format
     weigh,  # weights into stored codes
     calibrate,  # quantisers where activations are real numbers
+    compensate,  # codes of weights by what the layers give for calibration data
     hoist,  # quantisers in front of pools and flattening
     snap,  # scales to where multipliers are exact
 )
@@ -85,8 +87,10 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         scale and zero point itself.
     method : "mse", "minmax" or "percentile"
         How ranges come from calibration data.
-    rounding : "nearest" or "mask", optional
-        Of bitmask weights; nearest where nothing is said.
+    rounding : "auto", "nearest", "mask" or "compensated", optional
+        Of weights. nearest: each to its nearest level. mask: of bitmask weights as the source paper did. compensated:
+        so that what layers give for calibration data changes least. auto, where nothing is said: compensated where
+        there are calibration data and weights are of few bits, nearest else.
     requant : "auto", "thresholds" or "multiply"
     progress : function of (step, done, total), optional
 
@@ -137,7 +141,7 @@ def fake_quantised(model, *, activations=None, **choices):
     if as_float:
         _check_activations(graph, options)
         options = replace(options, simulated=True)
-    steps = (fold, take_input, weigh) if as_float else QUANTISING
+    steps = (fold, take_input, weigh, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
@@ -202,14 +206,15 @@ def _input(graph, input_format, input_scale, input_zero):
 
 
 def _check_rounding(graph, options):
-    """ModelError where no layer has a bit mask, which alone knows roundings."""
+    """ModelError where no layer has real weights, or none a bit mask, which "mask" is of."""
     layers = real_layers(graph)
     if not layers:
         raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --rounding")
     choices = choose(graph, layers, options).values()
-    if not any(choice.format is None or choice.format.kind == "bitmask" for choice in choices):
-        raise ModelError("--rounding is of weights as bit masks, but no layer has one; leave it out, or give a bit "
-                         "mask with --weights")
+    masks = any(choice.search_bits or (choice.format and choice.format.kind == "bitmask") for choice in choices)
+    if options.rounding == "mask" and not masks:
+        raise ModelError("--rounding mask is of weights as bit masks, but no layer has one; leave it out, or give a "
+                         "bit mask with --weights")
 
 
 def _check_activations(graph, options):

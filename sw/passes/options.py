@@ -33,7 +33,8 @@ class Options:
     input : InputFormat
     weights : str, Spec or None
         ``--weights``; None where the user said nothing.
-    rounding : "nearest" or "mask"
+    rounding : "auto", "nearest", "mask" or "compensated"
+        Of weights; auto: compensated where there are calibration data and it pays.
     activations : int or "binary"
         Bits of activations that the model does not quantise itself.
     method : "mse", "minmax" or "percentile"
@@ -51,7 +52,7 @@ class Options:
 
     input: InputFormat
     weights: object = None
-    rounding: str = "nearest"
+    rounding: str = "auto"
     activations: int | str = 8
     method: str = "mse"
     frames: np.ndarray | None = None

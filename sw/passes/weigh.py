@@ -36,7 +36,8 @@ def weigh(graph, options):
             continue
         weights = _fitted(node, real, choices[node.name]) if node.name in choices else source_weights(node)
         scale = np.array([float(unit) for unit in weights.scale]).reshape((-1,) + (1,) * (real.ndim - 1))
-        changes[node.output] = node.with_params(quantised=weights, weight=weights.integers * scale)
+        ours = dict(real_weight=real, real_bias=node.params["bias"]) if node.name in choices else {}
+        changes[node.output] = node.with_params(quantised=weights, weight=weights.integers * scale, **ours)
     return with_nodes(graph, changes)
 
 
@@ -48,7 +49,7 @@ def real_layers(graph):
 def choose(graph, free, options):
     """The FormatChoice of every layer whose weights are real numbers, by name."""
     text = "int:8" if options.weights is None else options.weights
-    spec = text if not isinstance(text, str) else parse_spec(text, options.rounding)
+    spec = text if not isinstance(text, str) else parse_spec(text, "mask" if options.rounding == "mask" else "nearest")
     choices = spec.choose([node.name for node in free])
     last = _last(graph)
     if last is not None and last.name in choices and not _scale_is_given(text, spec, choices[last.name]):

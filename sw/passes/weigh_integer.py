@@ -21,7 +21,8 @@ def weigh_integer(graph, options):
     layers = [node for node in graph.nodes if node.op in LINEAR]
     choices = {}
     if options.weights is not None:
-        spec = parse_spec(options.weights, options.rounding) if isinstance(options.weights, str) else options.weights
+        rounding = "mask" if options.rounding == "mask" else "nearest"
+        spec = parse_spec(options.weights, rounding) if isinstance(options.weights, str) else options.weights
         choices = {name: choice for name, choice in spec.choose([node.name for node in layers]).items()
                    if choice is not DEFAULT}
     changes = {}

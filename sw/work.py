@@ -1,0 +1,109 @@
+"""Multiplications and parameters of layers by the usual formulas, and of cheaper layers in their place.
+
+Of a convolution of N channels to M with a kernel of K² on F² places: F²·N·K²·M multiplications and N·K²·M parameters.
+Depthwise separable: F²·N·K² + F²·N·M. Grouped (g groups): F²·N·K²·M / g. Bottleneck (inception): 1×1 to fewer
+channels, then K². Fire (SqueezeNet): 1×1 to fewer channels, then half the outputs by 1×1 and half by K². Biases are
+not counted.
+"""
+
+# Ref: 003 of the sources (畳み込み層の計算量とパラメータ数); Howard et al., "MobileNets", 2017; Szegedy et al., "Going
+# Deeper with Convolutions", 2015; Iandola et al., "SqueezeNet", 2016; Zhang et al., "ShuffleNet", 2018.
+
+from dataclasses import dataclass
+from math import gcd
+
+from lutloom.network import Conv, Dense
+from lutloom.terminal import table
+
+BOTTLENECK = 4
+"""A bottleneck has so many times fewer channels than the layer takes."""
+
+FIRE = 8
+"""A fire module squeezes to so many times fewer channels than it gives (SqueezeNet's own ratio)."""
+
+GROUPS = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a layer costs.
+
+    Parameters
+    ----------
+    macs : int
+        Multiplications a frame.
+    parameters : int
+        Weights, without biases.
+    """
+
+    macs: int
+    parameters: int
+
+    def __add__(self, other):
+        return Work(self.macs + other.macs, self.parameters + other.parameters)
+
+
+def convolution(places, channels, taps, outputs, groups=1):
+    """Work of a convolution: F² places, N channels, K² taps, M outputs."""
+    parameters = channels // groups * taps * outputs
+    return Work(places * parameters, parameters)
+
+
+def work_of(network):
+    """What each layer with weights costs, and what would stand in for it.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``macs``, ``parameters`` and ``replacements``, a dict of name to {macs, parameters}; empty for layers
+        that have none: dense ones, those with 1×1 kernels, of one channel, or in groups already.
+    """
+    rows = []
+    for layer in network.layers:
+        if isinstance(layer, Dense):
+            outputs, channels = layer.weights.codes.shape
+            rows.append(_row(layer, convolution(1, channels, 1, outputs), {}))
+        elif isinstance(layer, Conv):
+            outputs, kh, kw, depth = layer.weights.codes.shape
+            height, width, _ = network.tensors[layer.output].shape
+            shape = height * width, depth * layer.groups, kh * kw, outputs
+            rows.append(_row(layer, convolution(*shape, layer.groups), replacements(*shape, layer.groups)))
+    return rows
+
+
+def replacements(places, channels, taps, outputs, groups=1):
+    """Work of cheaper layers in a convolution's place, by name."""
+    if taps == 1 or channels == 1 or groups > 1:
+        return {}
+    narrow, squeezed = -(-channels // BOTTLENECK), -(-outputs // FIRE)
+    half = outputs // 2
+    found = {
+        "depthwise separable": convolution(places, channels, taps, channels, channels)
+        + convolution(places, channels, 1, outputs),
+        f"bottleneck 1/{BOTTLENECK}": convolution(places, channels, 1, narrow)
+        + convolution(places, narrow, taps, outputs),
+        f"fire 1/{FIRE}": convolution(places, channels, 1, squeezed)
+        + convolution(places, squeezed, 1, half) + convolution(places, squeezed, taps, outputs - half),
+    }
+    shared = gcd(GROUPS, gcd(channels, outputs))
+    if shared > 1:
+        found[f"{shared} groups"] = convolution(places, channels, taps, outputs, shared)
+    return found
+
+
+def _row(layer, work, others):
+    return {"name": layer.name, "macs": work.macs, "parameters": work.parameters,
+            "replacements": {name: {"macs": other.macs, "parameters": other.parameters}
+                             for name, other in others.items()}}
+
+
+def work_table(rows):
+    """The rows of ``work_of`` for people: a layer, and under it what would stand in for it."""
+    lines = []
+    for row in rows:
+        lines.append([row["name"], row["macs"], row["parameters"], None, None])
+        for name, other in row["replacements"].items():
+            lines.append([f"  {name}", other["macs"], other["parameters"], f"{other['macs'] / row['macs']:.0%}",
+                          f"{other['parameters'] / row['parameters']:.0%}"])
+    lines.append(["all", sum(row["macs"] for row in rows), sum(row["parameters"] for row in rows), None, None])
+    return table(lines, ["layer, and in its place", "multiplications", "parameters", "", ""])
