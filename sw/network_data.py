@@ -18,7 +18,8 @@ def encode(network, data):
     Raises
     ------
     DataError
-        Of another shape or type, not finite, or out of range (reals by more than half a step).
+        Of another shape or type, not finite, or out of range (reals by more than half a step; of a model that came
+        quantised by more than half its range, for its quantiser saturates).
     """
     tensor, data = network.tensors[network.input], np.asarray(data)
     data = _to_nhwc(network, data)
@@ -59,20 +60,20 @@ def _to_nhwc(network, data):
         return data.reshape(len(data), *tensor.shape)
     if data.ndim and shape == tensor.shape:
         return data
-    raise DataError(
-        f"data must have shape {('batch', *own)} (the model's own) or {('batch', *tensor.shape)} (NHWC), "
-        f"not {data.shape}"
-    )
+    other = "" if own == tensor.shape else f" (the model's own) or {('batch', *tensor.shape)} (NHWC)"
+    raise DataError(f"data must have shape {('batch', *own)}{other}, not {data.shape}; reshape x")
 
 
 def _round(network, tensor, real):
     """Codes of real values."""
     if not np.isfinite(real).all():
-        raise DataError("data must be finite, but there is NaN or infinity among them")
+        raise DataError("data must be finite, but there is NaN or infinity among them; leave those frames out")
     if tensor.format.kind == "bipolar":
         return real >= 0
     exact = real / float(tensor.scale) + float(tensor.zero_point)
-    _check_range(network, exact, tensor.low - 0.5, tensor.high + 0.5, "values in steps of the input")
+    # A quantised model's own range was calibrated: what lies a little beyond saturates, as its quantiser does it.
+    beyond = (tensor.high - tensor.low) / 2 if network.info.get("arithmetic") else 0.5
+    _check_range(network, exact, tensor.low - beyond, tensor.high + beyond, "values in steps of the input")
     return np.clip(np.rint(exact), tensor.low, tensor.high)
 
 
@@ -81,8 +82,11 @@ def _check_range(network, data, low, high, what):
     if data.size and not (data.min() >= low and data.max() <= high):
         tensor = network.tensors[network.input]
         scale, zero = float(tensor.scale), float(tensor.zero_point)
+        way = "scale the data, or set --input-scale and --input-zero"
+        if network.info.get("arithmetic"):
+            way = "give real numbers (x of type float32), which the model's own scale makes codes of"
         raise DataError(
             f"data have {what} from {data.min():g} to {data.max():g}, but network {network.name!r} takes codes "
             f"{tensor.low} to {tensor.high} ({tensor.format}; real {(tensor.low - zero) * scale:g} to "
-            f"{(tensor.high - zero) * scale:g}); scale the data, or set --input-scale and --input-zero"
+            f"{(tensor.high - zero) * scale:g}); {way}"
         )

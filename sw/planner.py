@@ -47,6 +47,7 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
     family = chip.family
     latency = 2 if family == "ecp5" else 1
     names = _names(groups)
+    _check_weights(groups, chip)
     options = [
         stage_options(network, group, name, Site(family, latency, patchable), chip)
         for group, name in zip(groups, names, strict=True)
@@ -401,6 +402,23 @@ def _fastest(groups, options, paces, have):
         else:
             best, high = chosen, middle - 1
     return best
+
+
+def _check_weights(groups, chip):
+    """FitError at once where the weights are more than all the memory of a chip, its LUTs included."""
+    layers = [group.main for group in groups if hasattr(group.main, "weights")]
+    need = sum(layer.weights.codes.size * layer.weights.format.bits for layer in layers)
+    have = chip.ebr_blocks * chip.ebr_bits + BITS_IN_A_LUT * chip.lut4
+    if need > have:
+        worst = max(layers, key=lambda layer: layer.weights.codes.size * layer.weights.format.bits)
+        raise FitError(
+            f"the weights take {need / 8192:,.0f} KiB, those of layer {worst.name!r} most, but {chip.device} holds "
+            f"{chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB in block RAM; store fewer bits a weight (--weights "
+            "bitmask:2) or take a larger board (lutloom boards)"
+        )
+
+
+BITS_IN_A_LUT = 16
 
 
 def _refuse(groups, options, pace, have, chip, fps):

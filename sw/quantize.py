@@ -237,6 +237,9 @@ def _integer_options(graph, model, weights, rounding, choices, progress):
         if choice is not None:
             raise ModelError(f"model {graph.name!r} brings its own integer arithmetic, so that {option} means nothing; "
                              "leave it out")
+    if rounding is not None and weights is None:
+        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --rounding, or give "
+                         "it others with --weights")
     quant = graph.quants[graph.input]
     given = InputFormat(quant.format, Fraction(float(quant.scale)), Fraction(quant.zero_point),
                         quant.format.code_low, quant.format.code_high)

@@ -27,7 +27,7 @@ def transpose(op):
     rank = len(op.info(0).shape)
     order = op.constant(1, "an order", rank).tolist()
     if sorted(order) != list(range(rank)):
-        raise op.error(f"has order {order}, which names each of {rank} axes once; the file is damaged")
+        raise op.error(f"has order {order}, which does not name each of {rank} axes once; the file is damaged")
     moved = [axis for axis in order if op.info(0).shape[axis] != 1]
     if moved == sorted(moved):
         reshape(op)

@@ -151,8 +151,10 @@ def multiply_for(chains, grid, values, falling, base, low, high, bits=MULTIPLIER
     known = {chain: slope_of(chain, grid) for chain in set(chains)}
     slopes = [known[chain] for chain in chains]
     multiplier, shift = multipliers_of(slopes, shift_for(slopes, bits))
+    if max(map(abs, multiplier)) >= 1 << bits - 1:
+        return None
     m = np.array(multiplier, np.int64)
-    if int(np.abs(m).max()) >= 1 << bits - 1 or max(abs(low), abs(high)) >= 1 << 60 - bits:
+    if max(abs(low), abs(high)) >= 1 << 60 - bits:
         return None
     # ascending levels in both directions: level t is reached by the accumulators ``reach``, not by ``miss``
     ordered = np.where(falling[:, None], values[:, ::-1], values)

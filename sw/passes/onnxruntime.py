@@ -24,6 +24,9 @@ from lutloom.passes.requantise import Grid, Linear
 MULTIPLIER_BITS = (18, 25, 31)
 """Widths that are tried for multipliers, the cheapest first."""
 
+LEAST_SLOPE, MOST_SLOPE = 2.0**-60, 2.0**31
+"""Steps of the output that one of an accumulator can be."""
+
 SUM_BITS = 52
 """Most fraction bits of the tables of a sum."""
 
@@ -153,7 +156,8 @@ def sub(name, sources, output, given, made, low, high):
 
 def mul(name, sources, output, given, made, low, high):
     """A Times, and what makes the requantiser behind it, of a · b (MlasQLinearMul)."""
-    scale = np.atleast_1d(given[0].scale * given[1].scale / made.scale)
+    with np.errstate(all="ignore"):  # what is out of range is refused with the requantiser
+        scale = np.atleast_1d(given[0].scale * given[1].scale / made.scale)
     layer = Times(name, sources, name, tuple(-quant.zero_point for quant in given))
 
     def requantiser(name, source, output):
@@ -193,6 +197,9 @@ def _requantiser(name, source, output, real, slopes, made, low, high, offset=Non
     """
     if low == high:
         raise ModelError(f"layer {name!r} gives one value only, {low}; quantise the model again")
+    if not all(LEAST_SLOPE < slope < MOST_SLOPE for slope in slopes):
+        raise ModelError(f"layer {name!r} has scales of input, weights and output that are too far apart; quantise the "
+                         "model again")
     levels = np.arange(low + 1, high + 1)
     left = np.full((source.shape[-1], len(levels)), source.low, np.int64)
     right = np.full_like(left, source.high + 1)
@@ -240,6 +247,8 @@ def _sum(name, sources, parts, codes, low, high):
     """
     if low == high:
         raise ModelError(f"layer {name!r} gives one value only, {low}; quantise the model again")
+    if not all(np.abs(part).max() < MOST_SLOPE for part in parts):
+        raise ModelError(f"layer {name!r} adds values whose scales are too far apart; quantise the model again")
     levels = np.arange(low + 1, high + 1)
     shifted = None
     for bits in range(SUM_BITS):
