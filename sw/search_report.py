@@ -1,0 +1,56 @@
+"""A search's result as text."""
+
+from lutloom.terminal import table
+
+MOST_FORMATS = 3  # best of each layer that are shown
+MOST_FRONT = 20
+
+
+def text(result):
+    """What ``lutloom search`` prints; its last line is the ``--weights`` that was chosen."""
+    trials, unquantised = result["trials"], result["float"]
+    what = "accuracy" if result["labels"] else "agreement with the float model"
+    head = table([
+        ["float", f"{unquantised['accuracy']:.2%} of {result['frames']:,} frames of {result['data']}"],
+        ["chosen by", f"{what} on {result['calibration_frames']:,} frames of {result['calibration']}, float "
+                      f"{unquantised['calibration']:.2%}"],
+        ["trials", f"{trials['alone']:,} of formats in one layer, {trials['combinations']:,} of combinations, "
+                   f"{trials['golden']} golden; {trials['known']:,} were known before"],
+        ["LUTs", f"of the products alone, roughly, at {result['pace_cycles']:,} cycles a frame; cycles where products "
+                 f"take half of what {result['board']} may be filled with"],
+        ["seconds", f"{result['seconds']:.1f}"],
+    ])
+    rows = [[name if place == 0 else "", len(ones) if place == 0 else None, one["format"], _share(one["accuracy"]),
+             one["error"], one["weight_bits"], round(one["luts"])]
+            for name, ones in result["layers"].items() for place, one in enumerate(ones[:MOST_FORMATS])]
+    for row in rows:
+        row[1] = "" if row[1] is None else f"{row[1]:,}"
+    alone = table(rows, ["layer", "tried", "best formats", what.split()[0], "change", "weight bits", "LUTs"])
+    chosen = next(row for row in result["finals"] if row["chosen"])
+    last = "golden" if chosen["golden"] is not None else "simulated"
+    points = {_key(row): row for row in [*result["front"], *result["finals"]]}
+    shown = sorted(points.values(), key=lambda row: (row["weight_bits"], row["luts"], -row["accuracy"]))
+    if len(shown) > MOST_FRONT:
+        shown = [row for place, row in enumerate(shown) if place % -(-len(shown) // MOST_FRONT) == 0 or "golden" in row]
+    on_front = {_key(row) for row in result["front"]}
+    names = list(result["layers"])
+    lines = [[("*" if row.get("chosen") else "") + ("+" if _key(row) in on_front else ""), row["weight_bits"],
+              row["luts"], row["cycles"], _share(row["accuracy"]), _share(row.get(last)),
+              " ".join(row["formats"][name] for name in names)] for row in shown]
+    front = table(lines, ["", "weight bits", "LUTs", "cycles", what.split()[0], last + ", test data",
+                          "formats of " + " ".join(names)])
+    end = [f"* chosen{' for ' + result['budget'] if result['budget'] else ''}, + on the front"]
+    end.append(f"written: {result['folder']}/trials.jsonl, search.json" + (", pareto.png" if result["picture"] else ""))
+    if not result["picture"]:
+        end.append("There is no plot: it needs matplotlib (pip install 'lutloom[plots]').")
+    rounding = f" --rounding {result['rounding']}" if result["rounding"] and "bitmask" in result["weights"] else ""
+    end.append(f"--weights '{result['weights']}'{rounding}")
+    return "\n\n".join([head, alone, front, "\n".join(end)])
+
+
+def _key(row):
+    return tuple(row["formats"].items())
+
+
+def _share(value):
+    return "-" if value is None else f"{value:.2%}"
