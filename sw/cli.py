@@ -128,7 +128,7 @@ def parser():
     evaluate.add_argument("--count", type=_positive, metavar="N", help="only the first N frames")
 
     search = command("search", "weight formats of every layer, for accuracy against bits, LUTs or cycles",
-                     "search digits.onnx --data digits --formats 'bitmask:3,int:2..4' --budget bits=20000 -o digits-search",
+                     "search digits.onnx --data digits --formats bitmask:3,int:2..4 --budget bits=20000 -o found",
                      _model, _data, _search, _other_quantisation)
     _jobs(search)
 
@@ -198,7 +198,7 @@ def _search(sub):
     sub.add_argument("-o", "--output", metavar="DIR",
                      help="keeps every trial; the same command goes on there (default: MODEL-search)")
     sub.add_argument("--formats", metavar="LIST",
-                     help="what is tried: 'int:2..8,bitmask:3,binary', or for layers apart 'conv*=bitmask:3;*=int:2..8'; "
+                     help="what is tried: 'int:2..8,bitmask:3', or for layers apart 'conv*=bitmask:3;*=int:2..8'; "
                      "bitmask:N is every pattern of N stored bits (default: int:2..8,bitmask:2..4@channel,binary)")
     sub.add_argument("--layers", metavar="LIST", help="only these; others stay float in trials, int:8 in the end")
     sub.add_argument("--budget", metavar="bits=N|luts=N|cycles=N", help="the best that meets it is chosen")

@@ -96,17 +96,20 @@ def quantize(options, progress):
         raise ModelError(f"{options.output} cannot be written: there is no folder {path.parent}")
     if path.is_dir():
         raise ModelError(f"{options.output} is a folder; give the path of a file")
-    network = run(options.model, progress=progress, **_quantisation(options))
-    network.save(path)
     pictures = []
     if options.pictures is not None:
-        from lutloom.pictures import of_model
+        from lutloom.pictures import check_pictures, of_model
 
+        check_pictures(options.model, options.pictures)
+    network = run(options.model, progress=progress, **_quantisation(options))
+    network.save(path)
+    if options.pictures is not None:
         pictures = of_model(options.model, network, options.pictures)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),
                "weights": layer.weights.codes.size, "bits": layer.weights.codes.size * layer.weights.format.bits}
               for layer in network.layers if hasattr(layer, "weights")]
-    data = {"network": str(path), "pictures": list(map(str, pictures)), "layers": layers, "weights": sum(layer["weights"] for layer in layers),
+    data = {"network": str(path), "pictures": list(map(str, pictures)), "layers": layers,
+            "weights": sum(layer["weights"] for layer in layers),
             "weight_bits": sum(layer["bits"] for layer in layers)}
     rows = [[*layer.values()] for layer in layers]
     rows.append(["total", "", "", data["weights"], data["weight_bits"]])

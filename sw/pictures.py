@@ -11,6 +11,8 @@ from lutloom.plan import identifier
 
 BINS = 120
 MOST_LEVELS = 1024  # more are drawn as a band
+MISSING = "pictures need matplotlib, which is not installed; pip install 'lutloom[plots]'"
+FAR = 10.0  # points of accuracy: combinations further below the best few are not drawn
 GREY, DARK, ACCENT = "#b8bcc2", "#3c4654", "#c8452d"
 
 
@@ -26,13 +28,26 @@ def has_matplotlib():
 def _figure(width, height, rows, columns, **more):
     """(figure, axes) that need no screen."""
     if not has_matplotlib():
-        raise ToolError("pictures need matplotlib, which is not installed; pip install 'lutloom[plots]'")
+        raise ToolError(MISSING)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, **more)
+
+
+def check_pictures(model, folder):
+    """ModelError or ToolError where ``of_model`` would end with one."""
+    if Path(model).suffix == ".npz":
+        raise ModelError(f"{model} has no real weights to draw; leave out --pictures, or give the model it is made of")
+    if not has_matplotlib():
+        raise ToolError(MISSING)
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(f"{folder} is a file; give a folder for the pictures")
+    if not folder.resolve().parent.is_dir():
+        raise ModelError(f"{folder} cannot be made: there is no folder {folder.resolve().parent}")
 
 
 def of_model(model, network, folder):
@@ -64,13 +79,13 @@ def weight_pictures(model, folder, network):
         raise ModelError(f"model {model.name!r} brings all its weights quantised, so that there are no real weights to "
                          "draw; leave out --pictures")
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ModelError(f"{folder} is a file; give a folder for the pictures")
-    if not folder.resolve().parent.is_dir():
-        raise ModelError(f"{folder} cannot be made: there is no folder {folder.resolve().parent}")
     folder.mkdir(exist_ok=True)
-    return [weight_picture(folder / f"{identifier(layer.name)}.png", layer.name, real[layer.name], layer.weights)
-            for layer in layers]
+    paths = []
+    for number, layer in enumerate(layers):
+        path = folder / f"{identifier(layer.name)}.png"
+        path = folder / f"{identifier(layer.name)}_{number}.png" if path in paths else path
+        paths.append(weight_picture(path, layer.name, real[layer.name], layer.weights))
+    return paths
 
 
 def weight_picture(path, name, real, weights):
@@ -99,6 +114,7 @@ def weight_picture(path, name, real, weights):
     edge = 0.03 * (high - low)
     above.hist(normal, bins=BINS, range=(low, high), color=GREY, edgecolor="none")
     above.set_ylabel("weights")
+    above.margins(y=0.16)
     below.vlines(used, 0, counts, color=ACCENT, linewidth=1.6 if len(levels) <= 64 else 0.6)
     inside = levels[(levels >= low) & (levels <= high)]
     if len(inside) <= MOST_LEVELS:
@@ -132,6 +148,8 @@ def pareto_picture(result, path):
     path : path
     """
     figure, panels = _figure(9, 4, 1, 2, sharey=True)
+    lowest = 100 * min([row["accuracy"] for row in result["finals"]] + [result["float"]["calibration"]]) - FAR
+    highest = 100 * max(row["accuracy"] for row in [*result["combinations"], *result["finals"]])
     for axes, key, label in zip(panels, ("weight_bits", "luts"), ("weight bits", "LUTs of products (rough)"),
                                 strict=True):
         _points(axes, result["combinations"], key, "s", GREY, "combinations", 12)
@@ -146,6 +164,7 @@ def pareto_picture(result, path):
                      linewidths=1.4, label="chosen", zorder=5)
         axes.axhline(100 * result["float"]["calibration"], color=DARK, linewidth=0.6, linestyle=":", label="float")
         axes.set_xlabel(label)
+        axes.set_ylim(lowest, highest + 0.06 * (highest - lowest))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="x", labelrotation=20)
@@ -156,8 +175,8 @@ def pareto_picture(result, path):
 
 
 def _points(axes, rows, key, marker, color, label, size):
-    axes.scatter([row[key] for row in rows], [100 * row["accuracy"] for row in rows], s=size, marker=marker, color=color,
-                 label=label, linewidths=0)
+    axes.scatter([row[key] for row in rows], [100 * row["accuracy"] for row in rows], s=size, marker=marker,
+                 color=color, label=label, linewidths=0)
 
 
 def _best(rows, key):

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lutloom.board import load_board
@@ -33,12 +33,23 @@ from lutloom.search_settings import (
     load_model,
     settings,
 )
-from lutloom.search_space import DEFAULT_FORMATS, Measured, candidates, checked_line, combinations, shortlist
+from lutloom.search_space import (
+    DEFAULT_FORMATS,
+    Measured,
+    candidates,
+    checked_line,
+    combinations,
+    neighbours,
+    shortlist,
+)
 from lutloom.search_trials import Trials
 from lutloom.search_workers import Here, Processes
 
 DROP = 0.5
 """Points of accuracy on the calibration data that may be lost where there is no budget."""
+
+ROUNDS = 4
+"""So often the neighbours of the best combination are tried, where not all combinations are."""
 
 
 def search(model, *, data, calibrate=None, output=None, formats=None, layers=None, budget=None, drop=None, best=3,
@@ -106,9 +117,10 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
             _Run(problem, trials, jobs, scheduler, progress)) as run:
         known = len(trials)
         unquantised, = run("float model", [("float", digest(scoring.x, scoring.y))])
-        measured = _alone(run, space, costs)
-        points = _together(run, measured, best, space, costs)
-        chosen = choose(points, budget, unquantised["accuracy"], DROP if drop is None else drop)
+        bench = _Bench(run, space, costs, unquantised["accuracy"])
+        measured = bench.alone()
+        points, chosen = _together(bench, measured, best, lambda points: choose(
+            points, budget, unquantised["accuracy"], DROP if drop is None else drop))
         few = finalists(points, chosen, finals)
         names = [node.name for node in folded.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
         lines = [checked_line(point.formats, names, options.rounding) for point in few]
@@ -166,37 +178,62 @@ class _Run:
             self._pool.close()
 
 
-def _alone(run, space, costs):
-    """Every candidate in its layer, the others float: dict of layer to Measured, best first."""
-    trials = [{name: one.text} for name, ones in space.items() for one in ones]
-    results = _scores(run, "formats of each layer", trials, tuple(space))
-    found = {}
-    for name, ones in space.items():
-        found[name] = sorted((
-            Measured(one, results[name, one.text]["accuracy"], results[name, one.text]["error"],
-                     costs.layer(name, one.choice.format)) for one in ones), key=lambda one: one.rank)
-    return found
+@dataclass(frozen=True)
+class _Bench:
+    """Tries formats of the searched layers."""
+
+    run: _Run
+    space: dict
+    costs: CostModel
+    unquantised: float
+
+    def alone(self):
+        """Every candidate in its layer, the others float: dict of layer to Measured, best first."""
+        trials = [{name: one.text} for name, ones in self.space.items() for one in ones]
+        results = {pair: result for trial, result in self._scores("formats of each layer", trials)
+                   for pair in trial.items()}
+        found = {}
+        for name, ones in self.space.items():
+            measured = []
+            for one in ones:
+                accuracy, error = (results[name, one.text][key] for key in ("accuracy", "error"))
+                score = min(accuracy, self.unquantised)
+                measured.append(Measured(one, accuracy, score, error, self.costs.layer(name, one.choice.format)))
+            found[name] = sorted(measured, key=lambda one: one.rank)
+        return found
+
+    def together(self, combinations):
+        """A Point of each combination: tuples of Measured, one a layer."""
+        trials = [dict(zip(self.space, (one.candidate.text for one in each), strict=True)) for each in combinations]
+        formats = {tuple(trial.items()): [one.candidate.choice.format for one in each]
+                   for trial, each in zip(trials, combinations, strict=True)}
+        points = []
+        for trial, result in self._scores("combinations", trials):
+            costs = self.costs.of(dict(zip(self.space, formats[tuple(trial.items())], strict=True)))
+            score = min(result["accuracy"], self.unquantised)
+            points.append(Point(trial, costs, result["accuracy"], score, result["error"]))
+        return points
+
+    def _scores(self, step, trials):
+        """(trial, result) in the order in which they share most."""
+        trials = order(trials, tuple(self.space))
+        return list(zip(trials, self.run(step, [("simulated", trial) for trial in trials]), strict=True))
 
 
-def _together(run, measured, best, space, costs):
-    """Points of combinations of the best."""
+def _together(bench, measured, best, choose):
+    """(points, the chosen one) of combinations; where they were too many, of the neighbours of the best as well."""
     lists = [shortlist(ones, best) for ones in measured.values()]
-    trials = {tuple(zip(measured, (one.candidate.text for one in combination), strict=True)): combination
-              for combination in combinations(lists)}
-    tasks = [("simulated", trial) for trial in order([dict(pairs) for pairs in trials], tuple(space))]
-    points = []
-    for (_, trial), result in zip(tasks, run("combinations", tasks), strict=True):
-        formats = {name: one.candidate.choice.format
-                   for name, one in zip(measured, trials[tuple(trial.items())], strict=True)}
-        points.append(Point(trial, costs.of(formats), result["accuracy"], result["error"]))
-    return points
-
-
-def _scores(run, step, trials, layers):
-    """(layer, format) -> result of trials of one layer each."""
-    tasks = [("simulated", trial) for trial in order(trials, layers)]
-    results = run(step, tasks)
-    return {pair: result for (_, trial), result in zip(tasks, results, strict=True) for pair in trial.items()}
+    tried = combinations(lists)
+    points = bench.together(tried)
+    by_texts = [{one.candidate.text: one for one in ones} for ones in lists]
+    for _ in range(ROUNDS):
+        chosen = choose(points)
+        here = tuple(texts[text] for texts, text in zip(by_texts, chosen.formats.values(), strict=True))
+        near = [one for one in neighbours(here, lists) if one not in tried]
+        if not near:
+            break
+        tried, points = tried + near, points + bench.together(near)
+    return points, choose(points)
 
 
 def _folded(graph, choices):
@@ -220,7 +257,8 @@ def _classes(graph):
 
 def _alone_row(one):
     bits, luts = one.costs
-    return {"format": one.candidate.text, "accuracy": one.accuracy, "error": one.error, "weight_bits": bits, "luts": luts}
+    return {"format": one.candidate.text, "accuracy": one.accuracy, "error": one.error, "weight_bits": bits,
+            "luts": luts}
 
 
 def _row(point):

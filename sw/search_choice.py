@@ -18,19 +18,21 @@ class Point:
     formats : dict of str to str
         Of the searched layers.
     costs : Costs
-    accuracy, error : float
-        On the calibration data; the error is the mean square change of outputs, over their variance.
+    accuracy, score, error : float
+        On the calibration data. The score is the accuracy, or the float model's where that is less: more is luck. The
+        error is the mean square change of outputs, over their variance.
     """
 
     formats: dict
     costs: Costs
     accuracy: float
+    score: float
     error: float
 
     @property
     def rank(self):
         """Sorts the best first."""
-        return -self.accuracy, self.error, self.costs.bits, self.costs.luts
+        return -self.score, self.error, self.costs.bits, self.costs.luts
 
 
 def front(points):
@@ -39,8 +41,8 @@ def front(points):
     for cost in ("bits", "luts"):
         highest = -1.0
         for point in sorted(points, key=lambda point: (getattr(point.costs, cost), point.rank)):
-            if point.accuracy > highest:
-                highest = point.accuracy
+            if point.score > highest:
+                highest = point.score
                 kept[id(point)] = point
     return sorted(kept.values(), key=lambda point: (point.costs.bits, point.costs.luts))
 
@@ -58,7 +60,7 @@ def choose(points, budget, unquantised, drop):
         if not meeting:
             refuse(budget, min(points, key=lambda point: budget.excess(point.costs)))
         return min(meeting, key=lambda point: point.rank)
-    good = [point for point in points if point.accuracy >= unquantised - drop / 100 - 1e-9]
+    good = [point for point in points if point.score >= unquantised - drop / 100 - 1e-9]
     if not good:
         return min(points, key=lambda point: point.rank)
     return min(good, key=lambda point: (point.costs.bits, point.costs.luts, point.rank))

@@ -1,8 +1,8 @@
 """What a choice of formats costs: weight bits exactly, LUTs and cycles roughly.
 
 Every layer gets as many products as its work needs within the cycles of a frame; their LUTs are those of
-``lutloom.cost.product_luts``. Windows, requantisers and memories are not in it, nor that products come in whole numbers:
-this compares formats, and the planner counts.
+``lutloom.cost.product_luts``. Windows, requantisers and memories are not in it, nor that products come in whole
+numbers: this compares formats, and the planner counts.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,8 @@ class Budget:
             return None
         of, _, most = text.partition("=")
         if of not in BUDGETS or not most.strip().isdigit() or int(most) < 1:
-            raise ModelError(f"--budget must be bits=N, luts=N or cycles=N with a whole number above zero, not {text!r}")
+            raise ModelError(f"--budget must be bits=N, luts=N or cycles=N with a whole number above zero, not "
+                             f"{text!r}")
         return cls(of, int(most))
 
     def __str__(self):

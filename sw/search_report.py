@@ -2,8 +2,9 @@
 
 from lutloom.terminal import table
 
-MOST_FORMATS = 3  # best of each layer that are shown
+MOST_FORMATS = 3  # of each layer that are shown where all have as many bits; else the best of each number of bits
 MOST_FRONT = 20
+FAR = 0.1  # of accuracy: what of the front lies further below the float model is not shown
 
 
 def text(result):
@@ -22,13 +23,14 @@ def text(result):
     ])
     rows = [[name if place == 0 else "", len(ones) if place == 0 else None, one["format"], _share(one["accuracy"]),
              one["error"], one["weight_bits"], round(one["luts"])]
-            for name, ones in result["layers"].items() for place, one in enumerate(ones[:MOST_FORMATS])]
+            for name, ones in result["layers"].items() for place, one in enumerate(_shown(ones))]
     for row in rows:
         row[1] = "" if row[1] is None else f"{row[1]:,}"
-    alone = table(rows, ["layer", "tried", "best formats", what.split()[0], "change", "weight bits", "LUTs"])
+    alone = table(rows, ["layer", "tried", "best of as many bits", what.split()[0], "change", "weight bits", "LUTs"])
     chosen = next(row for row in result["finals"] if row["chosen"])
     last = "golden" if chosen["golden"] is not None else "simulated"
-    points = {_key(row): row for row in [*result["front"], *result["finals"]]}
+    near = [row for row in result["front"] if row["accuracy"] >= unquantised["calibration"] - FAR]
+    points = {_key(row): row for row in [*near, *result["finals"]]}
     shown = sorted(points.values(), key=lambda row: (row["weight_bits"], row["luts"], -row["accuracy"]))
     if len(shown) > MOST_FRONT:
         shown = [row for place, row in enumerate(shown) if place % -(-len(shown) // MOST_FRONT) == 0 or "golden" in row]
@@ -40,12 +42,22 @@ def text(result):
     front = table(lines, ["", "weight bits", "LUTs", "cycles", what.split()[0], last + ", test data",
                           "formats of " + " ".join(names)])
     end = [f"* chosen{' for ' + result['budget'] if result['budget'] else ''}, + on the front"]
+    if left := len(result["front"]) - len(near):
+        end[0] += f" ({left} more of it lose over {FAR:.0%}: see search.json)"
     end.append(f"written: {result['folder']}/trials.jsonl, search.json" + (", pareto.png" if result["picture"] else ""))
     if not result["picture"]:
         end.append("There is no plot: it needs matplotlib (pip install 'lutloom[plots]').")
     rounding = f" --rounding {result['rounding']}" if result["rounding"] and "bitmask" in result["weights"] else ""
     end.append(f"--weights '{result['weights']}'{rounding}")
     return "\n\n".join([head, alone, front, "\n".join(end)])
+
+
+def _shown(ones):
+    """The best few of a layer's formats, which come best first."""
+    bits = sorted({one["weight_bits"] for one in ones}, reverse=True)
+    if len(bits) == 1:
+        return ones[:MOST_FORMATS]
+    return [next(one for one in ones if one["weight_bits"] == each) for each in bits]
 
 
 def _key(row):

@@ -125,7 +125,8 @@ class Scorer:
         problem = self._problem
         choices = {name: value for name, value in problem.choices.items() if name != "rounding" or "bitmask" in line}
         if choices.get("activations") == "float":
-            return {"golden": None, "test_simulated": self._share(self._float_activations(line, choices), problem.data.y)}
+            y = self._float_activations(line, choices)
+            return {"golden": None, "test_simulated": self._share(y, problem.data.y)}
         network = quantize(problem.graph, weights=line, calibrate=problem.calibration, **choices)
         codes = network.encode(shaped(network, problem.data.x))
         found = []
@@ -164,7 +165,8 @@ class Scorer:
             try:
                 format, scale, codes = fit(choice.format, self._real[node.name], choice)
             except ValueError as error:
-                raise ModelError(f"layer {node.name!r} cannot take {text}: {error}; leave it out of --formats") from None
+                raise ModelError(f"layer {node.name!r} cannot take {text}: {error}; leave it out of "
+                                 "--formats") from None
             units = np.array([float(unit) for unit in scale]).reshape((-1,) + (1,) * (codes.ndim - 1))
             weight = (format.decode(codes) * units).astype(np.float32)
             while len(kept) >= FITS:
@@ -252,10 +254,16 @@ def _operator(node):
     params = node.params
     if node.op == "conv":
         matrices = conv_matrices(params["weight"], params["groups"], np.dtype(np.float32))
-        bias = np.float32(0) if params["bias"] is None else params["bias"].astype(np.float32)
-        kernel, stride, dilation, pads = params["weight"].shape[1:3], params["stride"], params["dilation"], params["pads"]
-        return lambda x: conv_with(x, matrices, kernel, stride, dilation, pads, 0) + bias
+        bias = 0.0 if params["bias"] is None else params["bias"].astype(np.float32)
+        kernel = params["weight"].shape[1:3]
+        return partial(_conv, matrices, bias, kernel, params["stride"], params["dilation"], params["pads"])
     return partial(_in_float32, OPERATORS[node.op], params)
+
+
+def _conv(matrices, bias, kernel, stride, dilation, pads, x):
+    y = conv_with(x, matrices, kernel, stride, dilation, pads, 0)
+    y += bias
+    return y
 
 
 def _in_float32(operator, params, *inputs):

@@ -69,14 +69,15 @@ def _same(data, calibrate):
 def check_labels(data, classes):
     """DataError where labels are none of the model's classes."""
     if data.y is not None and (data.y.min() < 0 or data.y.max() >= classes):
-        raise DataError(f"data {data.name!r} have labels {int(data.y.min())} to {int(data.y.max())}, but the model knows "
-                        f"{classes} classes")
+        raise DataError(f"data {data.name!r} have labels {int(data.y.min())} to {int(data.y.max())}, but the model "
+                        f"knows {classes} classes")
 
 
 def check_rounding(rounding, space):
     """ModelError where nothing is rounded that way."""
     if rounding is not None and not any("bitmask" in one.text for ones in space.values() for one in ones):
-        raise ModelError("--rounding is of weights as bit masks, but --formats has none; leave it out, or add a bit mask")
+        raise ModelError("--rounding is of weights as bit masks, but --formats has none; leave it out, or "
+                         "add a bit mask")
 
 
 def check_budget(budget, space, costs):
@@ -88,7 +89,7 @@ def check_budget(budget, space, costs):
              for name, ones in space.items()}
     cheapest = costs.of({name: one.choice.format for name, one in least.items()})
     if budget.excess(cheapest) > 0:
-        refuse(budget, Point({name: one.text for name, one in least.items()}, cheapest, 0.0, 0.0))
+        refuse(budget, Point({name: one.text for name, one in least.items()}, cheapest, 0.0, 0.0, 0.0))
 
 
 def settings(graph, calibration, choices):

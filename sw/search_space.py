@@ -162,20 +162,22 @@ class Measured:
     Parameters
     ----------
     candidate : Candidate
-    accuracy, error : float
+    accuracy, score, error : float
+        The score is the accuracy, or the float model's where that is less: more is luck.
     costs : tuple
         What fewer is better of: weight bits, LUTs.
     """
 
     candidate: Candidate
     accuracy: float
+    score: float
     error: float
     costs: tuple
 
     @property
     def rank(self):
         """Sorts the best first."""
-        return -self.accuracy, self.error, self.costs
+        return -self.score, self.error, self.costs
 
 
 def shortlist(measured, best):
@@ -223,3 +225,9 @@ def _walk(lists, cost):
         _, layer, lower = min(steps, key=lambda step: (step[0], step[1], step[2].costs[cost]))
         here = (*here[:layer], lower, *here[layer + 1:])
         yield here
+
+
+def neighbours(here, lists):
+    """Combinations that differ from one in a single layer."""
+    return [(*here[:layer], other, *here[layer + 1:])
+            for layer, one in enumerate(lists) for other in one if other is not here[layer]]

@@ -112,14 +112,14 @@ class Trials:
                 result = json.loads(line)
                 self._known.setdefault(_key(result.pop("task")), result)
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise BuildError(f"{self._folder / NAME} is damaged in line {number}; take that line out, or give another "
-                                 "folder with -o") from None
+                raise BuildError(f"{self._folder / NAME} is damaged in line {number}; take that line out, or "
+                                 "give another folder with -o") from None
 
     def _compare(self, version, settings):
         """BuildError unless the trials are of this search."""
         if version != VERSION:
-            raise BuildError(f"{self._folder} has trials of format version {version!r}, but this Lutloom reads {VERSION}; "
-                             "give another folder with -o")
+            raise BuildError(f"{self._folder} has trials of format version {version!r}, but this Lutloom reads "
+                             f"{VERSION}; give another folder with -o")
         for name in sorted({*settings, *self._settings}):
             before, now = settings.get(name), self._settings.get(name)
             if before != now:

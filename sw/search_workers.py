@@ -18,6 +18,7 @@ from lutloom.errors import LutloomError, ToolError
 from lutloom.search_scorer import Scorer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+COMMAND = [sys.executable, "-m", "lutloom.search_workers"]
 MOST_DEATHS = 3  # of processes, without a result between them
 
 
@@ -138,7 +139,7 @@ class _Stretches:
 def _started():
     """A process that reads a problem and then tasks."""
     environment = os.environ | dict.fromkeys(THREADS, "1")
-    return subprocess.Popen([sys.executable, "-m", "lutloom.search_workers"], stdin=subprocess.PIPE,
+    return subprocess.Popen(COMMAND, stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, env=environment)
 
 
