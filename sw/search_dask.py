@@ -72,7 +72,7 @@ class Cluster:
         batches = [tasks[start:start + size] for start in range(0, len(tasks), size)]
         futures = [client.submit(run_batch, self._key, batch, pure=False, retries=2) for batch in batches]
         try:
-            for future in self._distributed.as_completed(futures):
+            for future in self._distributed.as_completed(futures, loop=client.loop):
                 results = future.result()
                 for task, answer in results:
                     if isinstance(answer, Exception):
@@ -81,6 +81,9 @@ class Cluster:
         except (self._distributed.scheduler.KilledWorker, self._distributed.CancelledError, OSError) as error:
             raise ToolError(f"the Dask cluster at {self._address!r} failed ({_first_line(error)}); the trials that are "
                             "done are kept: the same command goes on from there") from None
+        finally:
+            for future in futures:
+                future.release()
 
     def close(self):
         """Leave the cluster."""

@@ -54,8 +54,11 @@ def load_data(data, calibrate, stub):
     if len(choosing.x) < LEAST_CALIBRATION:
         raise DataError(f"calibration data {choosing.name!r} hold {len(choosing.x)} frames, but a search needs "
                         f"{LEAST_CALIBRATION} at least; give some hundred")
-    for each in (scoring, choosing):
-        stub.encode(shaped(stub, each.x[:1]))  # refuses another shape
+    for what, each in (("data", scoring), ("calibration data", choosing)):
+        try:
+            stub.encode(shaped(stub, each.x[:1]))
+        except DataError as error:
+            raise DataError(f"{what} {each.name!r} do not fit the model: {error}") from None
     return scoring, choosing
 
 

@@ -89,11 +89,7 @@ class Processes:
         self._closed = True
         for worker in self._workers:
             if worker is not None:
-                worker.kill()
-                worker.wait()
-                for stream in (worker.stdin, worker.stdout):
-                    with contextlib.suppress(OSError):
-                        stream.close()
+                _end(worker)
 
     @property
     def pids(self):
@@ -111,6 +107,7 @@ class Processes:
             worker.stdin.flush()
             answer = pickle.load(worker.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+            _end(worker)
             return None
         if isinstance(answer, Exception):
             raise answer
@@ -141,6 +138,15 @@ def _started():
     environment = os.environ | dict.fromkeys(THREADS, "1")
     return subprocess.Popen(COMMAND, stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, env=environment)
+
+
+def _end(worker):
+    """End a process, also one that is dead."""
+    worker.kill()
+    worker.wait()
+    for stream in (worker.stdin, worker.stdout):
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 @contextlib.contextmanager

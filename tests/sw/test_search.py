@@ -220,8 +220,8 @@ def test_a_process_that_dies_is_replaced(data, found, tmp_path, monkeypatch):
 def test_processes_that_always_die_end_the_search(data, tmp_path, monkeypatch):
     monkeypatch.setattr(search_workers, "COMMAND", [sys.executable, "-c", "raise SystemExit"])
     assert refusal(data, tmp_path / "found", jobs=2) == (
-        "3 processes of the search ended without a result; is there memory enough? The trials that are done are kept; try "
-        "--jobs 1")
+        "3 processes of the search ended without a result; is there memory enough? The trials that are done are kept; "
+        "try --jobs 1")
 
 
 def test_other_settings_are_refused(data, tmp_path):
@@ -275,18 +275,21 @@ def test_a_damaged_line_is_named(tmp_path):
     ({"formats": "bitmask:9"}, "--formats cannot hold 'bitmask:9@1': bitmask:BITS takes 2 to 8 stored bits, not 9"),
     ({"formats": "int:5..2"}, "--formats cannot hold 'int:5..2': a range goes upwards, as int:2..5"),
     ({"formats": "fc=int:4;"}, "--formats must be a comma list of formats, or such lists as"),
-    ({"formats": "fc5=int:4"}, "--formats names 'fc5', which matches no layer with weights; there are conv1, conv2, fc"),
-    ({"layers": "fc5"}, "--layers names 'fc5', which matches no layer with weights; there are conv1, conv2, fc"),
-    ({"formats": "fc=int:4", "layers": "conv1"}, "--formats and --layers have no layer in common; there are conv1, conv2, "
+    ({"formats": "fc5=int:4"}, "--formats names 'fc5', which matches no layer with weights; there are conv1, conv2, "
      "fc"),
+    ({"layers": "fc5"}, "--layers names 'fc5', which matches no layer with weights; there are conv1, conv2, fc"),
+    ({"formats": "fc=int:4", "layers": "conv1"}, "--formats and --layers have no layer in common; there are conv1, "
+     "conv2, fc"),
     ({"budget": "bits"}, "--budget must be bits=N, luts=N or cycles=N with a whole number above zero, not 'bits'"),
     ({"budget": "ebr=4"}, "--budget must be bits=N, luts=N or cycles=N with a whole number above zero, not 'ebr=4'"),
     ({"budget": "bits=5351"}, "no formats meet --budget bits=5351: the closest take 5,352 weight bits (conv1 "
-     "binary@channel, conv2 binary@channel, fc binary@layer); give more with --budget, or smaller formats with --formats"),
+     "binary@channel, conv2 binary@channel, fc binary@layer); give more with --budget, or smaller formats with "
+     "--formats"),
     ({"budget": "luts=3"}, "no formats meet --budget luts=3: the closest take "),
     ({"budget": "cycles=3"}, "no formats meet --budget cycles=3: the closest take "),
     ({"budget": "bits=1", "drop": 1.0}, "--drop is for searches without a budget; leave out --drop or --budget"),
-    ({"scheduler": "tcp://127.0.0.1:1"}, "--jobs is of this machine, and --scheduler of a cluster; leave out one of them"),
+    ({"scheduler": "tcp://127.0.0.1:1"}, "--jobs is of this machine, and --scheduler of a cluster; leave out one of "
+     "them"),
     ({"rounding": "mask"}, "--rounding is of weights as bit masks, but --formats has none; leave it out, or add a bit "
      "mask"),
     ({"board": "nonsense"}, "nonsense"),
@@ -302,15 +305,18 @@ def test_data_that_do_not_serve(data, files, tmp_path):
     assert refusal((scoring, choosing.first(20)), folder) == (
         f"calibration data {choosing.name!r} hold 20 frames, but a search needs 100 at least; give some hundred")
     wrong = Data(np.zeros((200, 5, 5, 1), np.uint8), None, "other")
-    assert "(5, 5, 1)" in refusal((scoring, wrong), folder)
-    assert "(5, 5, 1)" in refusal((Data(wrong.x, np.zeros(200, np.int64), "other"), choosing), folder)
+    assert refusal((scoring, wrong), folder) == (
+        "calibration data 'other' do not fit the model: data must have shape ('batch', 1, 28, 28) (the model's own) or "
+        "('batch', 28, 28, 1) (NHWC), not (1, 5, 5, 1)")
+    assert refusal((Data(wrong.x, np.zeros(200, np.int64), "other"), choosing), folder).startswith(
+        "data 'other' do not fit the model: data must have shape")
     assert refusal((Data(scoring.x, None, "none"), choosing), folder) == (
         "data 'none' hold no labels, which accuracy needs; add an array 'y' or 'label'")
     assert refusal((Data(scoring.x, scoring.y + 7, "far"), choosing), folder) == (
         "data 'far' have labels 7 to 16, but the model knows 10 classes")
     assert refusal((files[0], files[0]), folder) == (
-        f"--data and --calibrate are both {str(files[0])!r}, but what chooses must not score; give other data for one of "
-        "them")
+        f"--data and --calibrate are both {str(files[0])!r}, but what chooses must not score; give other data for "
+        "one of them")
     assert refusal((files[0], None), folder) == (
         "a search chooses by calibration data, which are not those that score; give them with --calibrate")
 
@@ -340,8 +346,8 @@ def test_a_format_that_a_layer_cannot_take(data, tmp_path, monkeypatch):
 
 def test_command(files, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["search", str(MODEL), "--data", str(files[0]), "--calibrate", str(files[1]), "--jobs", "1", "--layers", "fc",
-             "--formats", "bitmask:3@layer"]
+    words = ["search", str(MODEL), "--data", str(files[0]), "--calibrate", str(files[1]), "--jobs", "1", "--layers",
+             "fc", "--formats", "bitmask:3@layer"]
     assert main(words) == 0
     out = capsys.readouterr().out
     line = out.splitlines()[-1]
@@ -350,7 +356,7 @@ def test_command(files, tmp_path, capsys, monkeypatch):
     assert main([*words, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["trials"]["known"] == result["trials"]["all"]
-    monkeypatch.setattr("lutloom.search.has_matplotlib", lambda: False)
+    monkeypatch.setattr(sys.modules["lutloom.search"], "has_matplotlib", lambda: False)
     (tmp_path / "digits-search" / "pareto.png").unlink()
     assert main([*words, "--rounding", "mask", "-o", "other"]) == 0
     out = capsys.readouterr().out
@@ -368,6 +374,16 @@ def test_a_scheduler_that_is_not_there(data, tmp_path, monkeypatch):
     assert said.endswith("); start one with 'dask scheduler', or leave out --scheduler")
     assert refusal(data, tmp_path / "found", jobs=None, scheduler="nonsense").startswith(
         "no Dask scheduler answers at 'nonsense' (")
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers(data, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(search_dask, "SECONDS", 1)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert refusal(data, tmp_path / "found", jobs=None, scheduler=address) == (
+            f"the Dask scheduler at {address!r} has no workers; start some with 'dask worker {address}'")
 
 
 def test_a_cluster_without_dask(data, tmp_path, monkeypatch):
