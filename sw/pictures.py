@@ -148,15 +148,17 @@ def pareto_picture(result, path):
     path : path
     """
     figure, panels = _figure(9, 4, 1, 2, sharey=True)
-    lowest = 100 * min([row["accuracy"] for row in result["finals"]] + [result["float"]["calibration"]]) - FAR
-    highest = 100 * max(row["accuracy"] for row in [*result["combinations"], *result["finals"]])
+    finals = [row for row in result["finals"] if row["golden"] is not None]
+    drawn = [100 * row["accuracy"] for row in result["combinations"]] + [100 * row["golden"] for row in finals]
+    lowest = max(min(drawn), min(100 * row["accuracy"] for row in result["finals"]) - FAR)
+    highest = max(*drawn, 100 * result["float"]["calibration"])
+    room = 0.06 * (highest - lowest) + 0.05
     for axes, key, label in zip(panels, ("weight_bits", "luts"), ("weight bits", "LUTs of products (rough)"),
                                 strict=True):
         _points(axes, result["combinations"], key, "s", GREY, "combinations", 12)
         best = sorted(_best(result["front"], key), key=lambda row: row[key])
         axes.plot([row[key] for row in best], [100 * row["accuracy"] for row in best], color=DARK, linewidth=1,
                   marker="o", markersize=4, label="front", drawstyle="steps-post")
-        finals = [row for row in result["finals"] if row["golden"] is not None]
         axes.scatter([row[key] for row in finals], [100 * row["golden"] for row in finals], marker="x", s=28,
                      color=ACCENT, label="golden, on the test data", zorder=4)
         chosen = next(row for row in result["finals"] if row["chosen"])
@@ -164,7 +166,7 @@ def pareto_picture(result, path):
                      linewidths=1.4, label="chosen", zorder=5)
         axes.axhline(100 * result["float"]["calibration"], color=DARK, linewidth=0.6, linestyle=":", label="float")
         axes.set_xlabel(label)
-        axes.set_ylim(lowest, highest + 0.06 * (highest - lowest))
+        axes.set_ylim(lowest - room, highest + room)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="x", labelrotation=20)

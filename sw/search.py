@@ -172,6 +172,10 @@ class _Run:
             self._progress(step, done, len(tasks))
         return [self._trials[task] for task in tasks]
 
+    def trials(self):
+        """Simulated trials that are known: dicts of layer to format."""
+        return [task[1] for task in self._trials.tasks() if task[0] == "simulated"]
+
     def close(self):
         """End what works."""
         if self._pool is not None:
@@ -214,6 +218,13 @@ class _Bench:
             points.append(Point(trial, costs, result["accuracy"], score, result["error"]))
         return points
 
+    def known(self, measured):
+        """Combinations that were tried before, for another budget say: tuples of Measured, one a layer."""
+        by_text = [{one.candidate.text: one for one in ones} for ones in measured.values()]
+        trials = [list(trial.values()) for trial in self.run.trials() if list(trial) == list(self.space)]
+        return [tuple(ones[text] for ones, text in zip(by_text, texts, strict=True)) for texts in trials
+                if len(texts) > 1 and all(text in ones for ones, text in zip(by_text, texts, strict=True))]
+
     def _scores(self, step, trials):
         """(trial, result) in the order in which they share most."""
         trials = order(trials, tuple(self.space))
@@ -223,9 +234,9 @@ class _Bench:
 def _together(bench, measured, best, choose):
     """(points, the chosen one) of combinations; where they were too many, of the neighbours of the best as well."""
     lists = [shortlist(ones, best) for ones in measured.values()]
-    tried = combinations(lists)
+    tried = list(dict.fromkeys([*combinations(lists), *bench.known(measured)]))
     points = bench.together(tried)
-    by_texts = [{one.candidate.text: one for one in ones} for ones in lists]
+    by_texts = [{one.candidate.text: one for one in ones} for ones in measured.values()]
     for _ in range(ROUNDS):
         chosen = choose(points)
         here = tuple(texts[text] for texts, text in zip(by_texts, chosen.formats.values(), strict=True))

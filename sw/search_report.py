@@ -1,9 +1,12 @@
 """A search's result as text."""
 
+from collections import Counter
+
 from lutloom.terminal import table
 
 MOST_FORMATS = 3  # of each layer that are shown where all have as many bits; else the best of each number of bits
 MOST_FRONT = 20
+MOST_NAMES = 5  # layers whose formats fit in a line
 FAR = 0.1  # of accuracy: what of the front lies further below the float model is not shown
 
 
@@ -38,9 +41,9 @@ def text(result):
     names = list(result["layers"])
     lines = [[("*" if row.get("chosen") else "") + ("+" if _key(row) in on_front else ""), row["weight_bits"],
               row["luts"], row["cycles"], _share(row["accuracy"]), _share(row.get(last)),
-              " ".join(row["formats"][name] for name in names)] for row in shown]
+              _formats(row["formats"])] for row in shown]
     front = table(lines, ["", "weight bits", "LUTs", "cycles", what.split()[0], last + ", test data",
-                          "formats of " + " ".join(names)])
+                          "formats of " + (" ".join(names) if len(names) <= MOST_NAMES else "layers")])
     end = [f"* chosen{' for ' + result['budget'] if result['budget'] else ''}, + on the front"]
     if left := len(result["front"]) - len(near):
         end[0] += f" ({left} more of it lose over {FAR:.0%}: see search.json)"
@@ -50,6 +53,13 @@ def text(result):
     rounding = f" --rounding {result['rounding']}" if result["rounding"] and "bitmask" in result["weights"] else ""
     end.append(f"--weights '{result['weights']}'{rounding}")
     return "\n\n".join([head, alone, front, "\n".join(end)])
+
+
+def _formats(formats):
+    """Formats in the order of the layers; of many layers, how many have which."""
+    if len(formats) <= MOST_NAMES:
+        return " ".join(formats.values())
+    return ", ".join(f"{count} {text}" for text, count in Counter(formats.values()).most_common())
 
 
 def _shown(ones):

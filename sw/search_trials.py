@@ -58,6 +58,10 @@ class Trials:
     def __getitem__(self, task):
         return self._known[_key(task)]
 
+    def tasks(self):
+        """Every task that is known."""
+        return [json.loads(key) for key in self._known]
+
     def add(self, task, result):
         """Keep a trial's result; one that is known already is not counted again."""
         if task in self:
