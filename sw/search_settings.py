@@ -99,7 +99,8 @@ def check_budget(budget, space, costs):
 def settings(graph, calibration, choices):
     """What a trial's result depends on: a dict of str to str."""
     given = {name: str(choices.get(name)) for name in ("input_scale", "input_zero", "input_format", "rounding")}
-    return {"lutloom": __version__, "model": digest_graph(graph), "calibration data": digest(calibration.x, calibration.y),
+    return {"lutloom": __version__, "model": digest_graph(graph),
+            "calibration data": digest(calibration.x, calibration.y),
             "calibration frames": str(len(calibration.x)),
             **{"--" + name.replace("_format", "").replace("_", "-"): text for name, text in given.items()}}
 
