@@ -1,7 +1,7 @@
 """Lutloom: a trained small neural network in; verified Verilog, ROM images, a bitstream and an honest report out.
 
 What the command line does is here too: ``lutloom.build``, ``verilog``, ``check``, ``quantize``, ``evaluate``,
-``simulate`` and ``Network``. They are loaded at their first use, so ``import lutloom`` costs nothing.
+``search``, ``simulate`` and ``Network``. They are loaded at their first use, so ``import lutloom`` costs nothing.
 """
 
 import importlib
@@ -16,6 +16,7 @@ _FUNCTIONS = {
     "check": "lutloom.check",
     "quantize": "lutloom.quantize",
     "evaluate": "lutloom.evaluate",
+    "search": "lutloom.search",
     "simulate": "lutloom.simulate",
     "load_graph": "lutloom.frontend",
     "Network": "lutloom.network",

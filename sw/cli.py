@@ -117,6 +117,8 @@ def parser():
                        "quantize digits.onnx -o digits.npz --weights int:4 --activations 4 --calibrate digits",
                        _model, _quantisation)
     quantize.add_argument("-o", "--output", metavar="NET.npz", required=True, help="the integer network, as one file")
+    quantize.add_argument("--pictures", metavar="DIR",
+                          help="a PNG of every layer: the histogram of its weights over the levels of its format")
 
     evaluate = command("evaluate", "accuracy and confusion matrix, float and golden side by side",
                        "evaluate digits-build --data digits", _model_or_folder, _data, _quantisation)
@@ -124,6 +126,11 @@ def parser():
     evaluate.add_argument("--mode", choices=["integer", "simulated"], default="integer",
                           help="integer: the golden model (default); simulated: quantisation imitated in floats")
     evaluate.add_argument("--count", type=_positive, metavar="N", help="only the first N frames")
+
+    search = command("search", "weight formats of every layer, for accuracy against bits, LUTs or cycles",
+                     "search digits.onnx --data digits --formats bitmask:3,int:2..4 --budget bits=20000 -o found",
+                     _model, _data, _search, _other_quantisation)
+    _jobs(search)
 
     simulate = command("simulate", "run the Verilog of a build folder against the golden model",
                        "simulate digits-build --data digits --count 1000 --stalls 0.3", _folder, _data)
@@ -187,11 +194,37 @@ def _hardware(sub):
                        help="widths and memories such that other weights of the same formats need no place and route")
 
 
+def _search(sub):
+    sub.add_argument("-o", "--output", metavar="DIR",
+                     help="keeps every trial; the same command goes on there (default: MODEL-search)")
+    sub.add_argument("--formats", metavar="LIST",
+                     help="what is tried: 'int:2..8,bitmask:3', or for layers apart 'conv*=bitmask:3;*=int:2..8'; "
+                     "bitmask:N is every pattern of N stored bits (default: int:2..8,bitmask:2..4@channel,binary)")
+    sub.add_argument("--layers", metavar="LIST", help="only these; others stay float in trials, int:8 in the end")
+    sub.add_argument("--budget", metavar="bits=N|luts=N|cycles=N", help="the best that meets it is chosen")
+    sub.add_argument("--drop", type=_above_zero, metavar="P",
+                     help="without a budget: the fewest bits that lose at most P points (default 0.5)")
+    sub.add_argument("--best", type=_positive, default=3, metavar="K",
+                     help="formats of every cost that a layer brings into combinations (default 3)")
+    sub.add_argument("--finals", type=_positive, default=5, metavar="N",
+                     help="combinations that the golden model scores in the end (default 5)")
+    sub.add_argument("--board", default="icebreaker", metavar="BOARD", help="whose LUTs count (default icebreaker)")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the trials, tcp://HOST:PORT")
+
+
 def _quantisation(sub):
     group = sub.add_argument_group("quantisation (of a float model)")
+    _weights(group)
+    _other_quantisation(group)
+
+
+def _weights(group):
     group.add_argument("--weights", metavar="SPEC",
                        help="int:4, bitmask:X0.0XX, bitmask:3, binary, ternary, pow2:4, codebook:16, float16, or a "
                        "list such as 'conv1=int:4,*=bitmask:4'; a scale may follow: @1 @layer @channel (default int:8)")
+
+
+def _other_quantisation(group):
     group.add_argument("--rounding", choices=["nearest", "mask", "compensated"],
                        help="of weights: to the nearest level; so that layers' outputs change least for the data of "
                        "--calibrate (default, where there are such and weights are of few bits); or, of bit masks, as "

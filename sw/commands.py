@@ -36,7 +36,7 @@ def _quantisation(options):
     """
     names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
              "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
-    given = {option: value for option in names if (value := getattr(options, option)) is not None}
+    given = {option: value for option in names if (value := getattr(options, option, None)) is not None}
     model = Path(options.model)
     if given and (model.suffix == ".npz" or model.is_dir()):
         option = "--" + next(iter(given)).replace("_", "-")
@@ -96,16 +96,25 @@ def quantize(options, progress):
         raise ModelError(f"{options.output} cannot be written: there is no folder {path.parent}")
     if path.is_dir():
         raise ModelError(f"{options.output} is a folder; give the path of a file")
+    pictures = []
+    if options.pictures is not None:
+        from lutloom.pictures import check_pictures, of_model
+
+        check_pictures(options.model, options.pictures)
     network = run(options.model, progress=progress, **_quantisation(options))
     network.save(path)
+    if options.pictures is not None:
+        pictures = of_model(options.model, network, options.pictures)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),
                "weights": layer.weights.codes.size, "bits": layer.weights.codes.size * layer.weights.format.bits}
               for layer in network.layers if hasattr(layer, "weights")]
-    data = {"network": str(path), "layers": layers, "weights": sum(layer["weights"] for layer in layers),
+    data = {"network": str(path), "pictures": list(map(str, pictures)), "layers": layers,
+            "weights": sum(layer["weights"] for layer in layers),
             "weight_bits": sum(layer["bits"] for layer in layers)}
     rows = [[*layer.values()] for layer in layers]
     rows.append(["total", "", "", data["weights"], data["weight_bits"]])
-    return Outcome(data, table(rows, ["layer", "operator", "format", "weights", "bits"]) + f"\nwritten: {path}")
+    written = "".join(f"\nwritten: {each}" for each in (path, *pictures))
+    return Outcome(data, table(rows, ["layer", "operator", "format", "weights", "bits"]) + written)
 
 
 def evaluate(options, progress):
@@ -128,6 +137,17 @@ def _accuracy_text(result):
         header = ["true \\ found", *(str(index) for index in range(len(confusion)))]
         lines += ["", table([[index, *row] for index, row in enumerate(confusion)], header)]
     return "\n".join(lines)
+
+
+def search(options, progress):
+    """Formats of every layer, searched."""
+    from lutloom.search import search as run
+    from lutloom.search_report import text
+
+    names = ["formats", "layers", "budget", "drop", "best", "finals", "board", "jobs", "scheduler"]
+    result = run(options.model, data=options.data, output=options.output, progress=progress,
+                 **{name: getattr(options, name) for name in names}, **_quantisation(options))
+    return Outcome(result, text(result))
 
 
 def simulate(options, progress):

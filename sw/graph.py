@@ -118,6 +118,9 @@ class Node:
     def __post_init__(self):
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
 
+    def __reduce__(self):  # mapping proxies cannot be pickled
+        return Node, (self.op, self.name, self.inputs, self.output, dict(self.params))
+
     def with_params(self, **changes):
         """The same node with some parameters changed."""
         return replace(self, params={**self.params, **changes})

@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from lutloom import cli, commands, digits
 from lutloom.errors import ModelError
 
-COMMANDS = ["build", "verilog", "check", "quantize", "evaluate", "simulate", "report", "boards", "doctor"]
+COMMANDS = ["build", "verilog", "check", "quantize", "evaluate", "search", "simulate", "report", "boards",
+            "doctor"]
 QUANTISATION = ["--weights", "int:4", "--activations", "4"]
 
 

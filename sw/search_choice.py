@@ -1,0 +1,85 @@
+"""What a search chooses among the combinations that it tried: the front, the best for a budget, the few to score."""
+
+from dataclasses import dataclass
+
+from lutloom.errors import FitError
+from lutloom.search_cost import BUDGETS, Costs
+
+LEAST_FINALS = 3
+"""Where the front is shorter, the next best are scored as well."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A combination that was tried.
+
+    Parameters
+    ----------
+    formats : dict of str to str
+        Of the searched layers.
+    costs : Costs
+    accuracy, score, error : float
+        On the calibration data. The score is the accuracy, or the float model's where that is less: more is luck. The
+        error is the mean square change of outputs, over their variance.
+    """
+
+    formats: dict
+    costs: Costs
+    accuracy: float
+    score: float
+    error: float
+
+    @property
+    def rank(self):
+        """Sorts the best first."""
+        return -self.score, self.error, self.costs.bits, self.costs.luts
+
+
+def front(points):
+    """Points that no other beats in accuracy at as few bits, or at as few LUTs; cheapest first."""
+    kept = {}
+    for cost in ("bits", "luts"):
+        highest = -1.0
+        for point in sorted(points, key=lambda point: (getattr(point.costs, cost), point.rank)):
+            if point.score > highest:
+                highest = point.score
+                kept[id(point)] = point
+    return sorted(kept.values(), key=lambda point: (point.costs.bits, point.costs.luts))
+
+
+def choose(points, budget, unquantised, drop):
+    """The best that meets the budget; without one, the fewest bits that lose at most ``drop`` points.
+
+    Raises
+    ------
+    FitError
+        If none meets the budget; the closest is named.
+    """
+    if budget is not None:
+        meeting = [point for point in points if budget.excess(point.costs) <= 0]
+        if not meeting:
+            refuse(budget, min(points, key=lambda point: budget.excess(point.costs)))
+        return min(meeting, key=lambda point: point.rank)
+    good = [point for point in points if point.score >= unquantised - drop / 100 - 1e-9]
+    if not good:
+        return min(points, key=lambda point: point.rank)
+    return min(good, key=lambda point: (point.costs.bits, point.costs.luts, point.rank))
+
+
+def refuse(budget, closest):
+    """FitError that names the point that comes closest to a budget."""
+    formats = ", ".join(f"{name} {text}" for name, text in closest.formats.items())
+    raise FitError(f"no formats meet --budget {budget}: the closest take {getattr(closest.costs, budget.of):,} "
+                   f"{BUDGETS[budget.of]} ({formats}); give more with --budget, or smaller formats with --formats")
+
+
+def finalists(points, chosen, count):
+    """The few that the golden model scores: the chosen one, then the best of the front, then the next best."""
+    on_front = sorted(front(points), key=lambda point: point.rank)
+    few = [chosen] + [point for point in on_front if point is not chosen][:max(count - 1, 0)]
+    for point in sorted(points, key=lambda point: point.rank):
+        if len(few) >= min(count, LEAST_FINALS):
+            break
+        if all(point is not other for other in few):
+            few.append(point)
+    return sorted(few, key=lambda point: (point.costs.bits, point.costs.luts, point.rank))
