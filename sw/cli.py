@@ -199,7 +199,7 @@ def _search(sub):
                      help="keeps every trial; the same command goes on there (default: MODEL-search)")
     sub.add_argument("--formats", metavar="LIST",
                      help="what is tried: 'int:2..8,bitmask:3', or for layers apart 'conv*=bitmask:3;*=int:2..8'; "
-                     "bitmask:N is every pattern of N stored bits (default: int:2..8,bitmask:2..4@channel,binary)")
+                     "bitmask:N is every pattern of N stored bits (default: int:2..8, bitmask:2..4@channel and others)")
     sub.add_argument("--layers", metavar="LIST", help="only these; others stay float in trials, int:8 in the end")
     sub.add_argument("--budget", metavar="bits=N|luts=N|cycles=N", help="the best that meets it is chosen")
     sub.add_argument("--drop", type=_above_zero, metavar="P",

@@ -62,7 +62,7 @@ def _product_luts(x_format, w_format, family):
         return SHIFT[chip] * reach * (w_format.bits - 1) / 2 + 2 * reach
     if w_format.kind == "codebook":
         entry = 1 + max(abs(w_format.low), w_format.high).bit_length()
-        return entry * max(1, 1 << w_format.bits - 4) + entry * (2 * x_format.bits + FIXED[chip])
+        return entry * (1 << max(0, w_format.bits - 4)) + entry * (2 * x_format.bits + FIXED[chip])
     if w_format.kind == "float16":
         reach = x_format.bits + HALF_BITS + w_format.values[1] - w_format.values[0]
         return HALF_BITS * (x_format.bits + FIXED[chip]) + reach * HALF[chip]

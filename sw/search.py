@@ -44,6 +44,7 @@ from lutloom.search_space import (
 )
 from lutloom.search_trials import Trials
 from lutloom.search_workers import Here, Processes
+from lutloom.weight_spec import fit_rounding
 
 DROP = 0.5
 """Points of accuracy on the calibration data that may be lost where there is no budget."""
@@ -123,7 +124,7 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
             points, budget, unquantised["accuracy"], DROP if drop is None else drop))
         few = finalists(points, chosen, finals)
         names = [node.name for node in folded.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
-        lines = [checked_line(point.formats, names, options.rounding) for point in few]
+        lines = [checked_line(point.formats, names, fit_rounding(options.rounding)) for point in few]
         mark = final_settings(scoring, choices)
         scored = run("golden model", [("golden", line, mark) for line in lines])
         result = {
@@ -202,14 +203,14 @@ class _Bench:
             for one in ones:
                 accuracy, error = (results[name, one.text][key] for key in ("accuracy", "error"))
                 score = min(accuracy, self.unquantised)
-                measured.append(Measured(one, accuracy, score, error, self.costs.layer(name, one.choice.format)))
+                measured.append(Measured(one, accuracy, score, error, self.costs.layer(name, one.choice.about)))
             found[name] = sorted(measured, key=lambda one: one.rank)
         return found
 
     def together(self, combinations):
         """A Point of each combination: tuples of Measured, one a layer."""
         trials = [dict(zip(self.space, (one.candidate.text for one in each), strict=True)) for each in combinations]
-        formats = {tuple(trial.items()): [one.candidate.choice.format for one in each]
+        formats = {tuple(trial.items()): [one.candidate.choice.about for one in each]
                    for trial, each in zip(trials, combinations, strict=True)}
         points = []
         for trial, result in self._scores("combinations", trials):

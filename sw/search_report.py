@@ -50,7 +50,8 @@ def text(result):
     end.append(f"written: {result['folder']}/trials.jsonl, search.json" + (", pareto.png" if result["picture"] else ""))
     if not result["picture"]:
         end.append("There is no plot: it needs matplotlib (pip install 'lutloom[plots]').")
-    rounding = f" --rounding {result['rounding']}" if result["rounding"] and "bitmask" in result["weights"] else ""
+    rounding = f" --rounding {result['rounding']}" if result["rounding"] and (
+        result["rounding"] != "mask" or "bitmask" in result["weights"]) else ""
     end.append(f"--weights '{result['weights']}'{rounding}")
     return "\n\n".join([head, alone, front, "\n".join(end)])
 

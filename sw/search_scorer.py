@@ -23,7 +23,7 @@ from lutloom.passes.take_input import take_input
 from lutloom.passes.weigh import source_weights
 from lutloom.quantize import fake_quantised, input_network, prepared, quantize, reals_of
 from lutloom.weight_fit import fit
-from lutloom.weight_spec import FormatChoice
+from lutloom.weight_spec import FormatChoice, fit_rounding
 
 MOST_KEPT = 1 << 29
 """Bytes of values that are kept in front of layers."""
@@ -75,7 +75,7 @@ class Scorer:
     def __init__(self, problem):
         self._problem = problem
         given = {name: value for name, value in problem.choices.items() if value is not None}
-        self._rounding = given.pop("rounding", "nearest")
+        self._rounding = fit_rounding(given.pop("rounding", None))
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
         graph = _open(take_input(fold(graph, options), options))
@@ -123,7 +123,7 @@ class Scorer:
     def _golden(self, line):
         """Accuracy of the golden model on the data that score; simulated where activations stay float."""
         problem = self._problem
-        choices = {name: value for name, value in problem.choices.items() if name != "rounding" or "bitmask" in line}
+        choices = {name: value for name, value in problem.choices.items() if value != "mask" or "bitmask" in line}
         if choices.get("activations") == "float":
             y = self._float_activations(line, choices)
             return {"golden": None, "test_simulated": self._share(y, problem.data.y)}

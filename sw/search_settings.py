@@ -79,8 +79,8 @@ def check_labels(data, classes):
 
 def check_rounding(rounding, space):
     """ModelError where nothing is rounded that way."""
-    if rounding is not None and not any("bitmask" in one.text for ones in space.values() for one in ones):
-        raise ModelError("--rounding is of weights as bit masks, but --formats has none; leave it out, or "
+    if rounding == "mask" and not any("bitmask" in one.text for ones in space.values() for one in ones):
+        raise ModelError("--rounding mask is of weights as bit masks, but --formats has none; leave it out, or "
                          "add a bit mask")
 
 
@@ -89,9 +89,9 @@ def check_budget(budget, space, costs):
     if budget is None:
         return
     place = 0 if budget.of == "bits" else 1
-    least = {name: min(ones, key=lambda one: costs.layer(name, one.choice.format)[place])
+    least = {name: min(ones, key=lambda one: costs.layer(name, one.choice.about)[place])
              for name, ones in space.items()}
-    cheapest = costs.of({name: one.choice.format for name, one in least.items()})
+    cheapest = costs.of({name: one.choice.about for name, one in least.items()})
     if budget.excess(cheapest) > 0:
         refuse(budget, Point({name: one.text for name, one in least.items()}, cheapest, 0.0, 0.0, 0.0))
 

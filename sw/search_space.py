@@ -16,7 +16,7 @@ from lutloom.passes.weigh import choose
 from lutloom.weight_fit import candidates as patterns
 from lutloom.weight_spec import FormatChoice, parse_spec
 
-DEFAULT_FORMATS = "int:2..8,bitmask:2..4@channel,binary"
+DEFAULT_FORMATS = "int:2..8,bitmask:2..4@channel,binary,ternary,pow2:3..4,codebook:4,codebook:16"
 
 MOST_COMBINATIONS = 400
 """Where the combinations of the best are more, formats are lowered step by step instead."""
@@ -128,6 +128,8 @@ def _expanded(choices):
     """The candidates of one layer, each once."""
     found = {}
     for choice in choices:
+        if choice.real:
+            raise ModelError("--formats cannot hold 'float', which is what every trial is compared with; leave it out")
         each = [choice] if choice.search_bits is None else [
             FormatChoice(format, choice.scale, choice.rounding) for format in patterns(choice)]
         for one in each:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from lutloom.errors import ModelError
 from lutloom.weight_format import KINDS, SUPPORTED, WeightFormat
 
@@ -62,6 +64,16 @@ class FormatChoice:
             return name
         return f"{name}@{1 if self.scale == 'one' else self.scale}"
 
+    @property
+    def about(self):
+        """The format, or one of the same cost where only weights can tell which it will be."""
+        if self.entries is not None:
+            entries = np.unique(np.linspace(-100, 100, self.entries).round().astype(int))
+            return WeightFormat("codebook", (len(entries) - 1).bit_length(), None, tuple(map(int, entries)))
+        if self.format is not None and self.format.kind == "float16":
+            return WeightFormat("float16", 16, None, (3, 14))
+        return self.format
+
     @classmethod
     def parse(cls, text, rounding="nearest"):
         """Read ``int:4``, ``bitmask:3@layer``, ``bitmask:X0.0XX`` ...; ValueError for anything else."""
@@ -116,6 +128,11 @@ class Spec:
             name: next((choice for pattern, choice in self.entries if fnmatchcase(name, pattern)), DEFAULT)
             for name in names
         }
+
+
+def fit_rounding(rounding):
+    """How a layer's weights are rounded when they are first fitted, "nearest" or "mask", of what a user chose."""
+    return "mask" if rounding == "mask" else "nearest"
 
 
 def parse_spec(text, rounding="nearest"):

@@ -5,6 +5,6 @@
 
 from lutloom.weight_fit import fit
 from lutloom.weight_format import WeightFormat
-from lutloom.weight_spec import FormatChoice, Spec, parse_spec
+from lutloom.weight_spec import FormatChoice, Spec, fit_rounding, parse_spec
 
-__all__ = ["FormatChoice", "Spec", "WeightFormat", "fit", "parse_spec"]
+__all__ = ["FormatChoice", "Spec", "WeightFormat", "fit", "fit_rounding", "parse_spec"]

@@ -8,7 +8,7 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.network import Weights
 from lutloom.passes.rewire import LINEAR, QUANTISERS, with_nodes
-from lutloom.weights import WeightFormat, fit, parse_spec
+from lutloom.weights import WeightFormat, fit, fit_rounding, parse_spec
 
 
 def weigh(graph, options):
@@ -49,7 +49,7 @@ def real_layers(graph):
 def choose(graph, free, options):
     """The FormatChoice of every layer whose weights are real numbers, by name."""
     text = "int:8" if options.weights is None else options.weights
-    spec = text if not isinstance(text, str) else parse_spec(text, "mask" if options.rounding == "mask" else "nearest")
+    spec = text if not isinstance(text, str) else parse_spec(text, fit_rounding(options.rounding))
     choices = spec.choose([node.name for node in free])
     last = _last(graph)
     if last is not None and last.name in choices and not _scale_is_given(text, spec, choices[last.name]):

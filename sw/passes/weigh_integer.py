@@ -9,7 +9,7 @@ from lutloom.network import Weights
 from lutloom.passes.rewire import LINEAR, with_nodes
 from lutloom.passes.weigh import source_weights
 from lutloom.weight_spec import DEFAULT
-from lutloom.weights import fit, parse_spec
+from lutloom.weights import fit, fit_rounding, parse_spec
 
 
 def weigh_integer(graph, options):
@@ -21,7 +21,7 @@ def weigh_integer(graph, options):
     layers = [node for node in graph.nodes if node.op in LINEAR]
     choices = {}
     if options.weights is not None:
-        rounding = "mask" if options.rounding == "mask" else "nearest"
+        rounding = fit_rounding(options.rounding)
         spec = parse_spec(options.weights, rounding) if isinstance(options.weights, str) else options.weights
         choices = {name: choice for name, choice in spec.choose([node.name for node in layers]).items()
                    if choice is not DEFAULT}
