@@ -245,7 +245,7 @@ class _Maker:
                 self.name, "dot", self.layers, width, units, units, dsp=dsp, lut_units=lut_units if dsp else 0,
                 weights_place="lut" if in_logic else "ebr",
             )
-            blocks = costs.dsp_blocks(on_dsp, site.family)
+            blocks = (units - lut_units) * costs.dsp_blocks(lanes, site.family)  # a unit shares none with others
             found += self._with_requantisation(stage, Cost(_window_cycles(where), int(luts_here), ebr, blocks), where)
         return found
 
