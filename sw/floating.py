@@ -27,7 +27,8 @@ def run(graph, x):
     """
     x = inputs(graph, x)
     step, states = chunk_size(graph), {}
-    parts = [_evaluate(graph, {graph.input: x[i:i + step]}, False, states)[graph.output] for i in range(0, max(len(x), 1), step)]
+    parts = [_evaluate(graph, {graph.input: x[i:i + step]}, False, states)[graph.output]
+             for i in range(0, max(len(x), 1), step)]
     return np.concatenate(parts)
 
 
