@@ -136,7 +136,7 @@ def pool(op):
     op.check_layout()
     view = op.single()
     value, shape = op.map(view)
-    kernel = op.pair("pool_size")
+    kernel = op.pair("pool_size", None)
     stride = op.pair("strides", kernel)
     size, pads = _window(op, shape, kernel, stride)
     params = {"kernel": kernel, "stride": stride, "pads": pads}

@@ -93,9 +93,9 @@ class Op:
         return value
 
     def pair(self, key, default=(1, 1)):
-        """(y, x) of the config, of a layer of one or two dimensions."""
-        value = self.config.get(key)
-        if value is None:
+        """(y, x) of the config, of a layer of one or two dimensions; no default (None) means that it must be there."""
+        value = self.config[key] if default is None else self.config.get(key)
+        if value is None and default is not None:
             return default
         value = (value,) * self.rank if isinstance(value, int) else tuple(value)
         if len(value) != self.rank or any(isinstance(n, bool) or not isinstance(n, int) or not 0 < n <= MOST_VALUES
