@@ -64,7 +64,7 @@ def _next_site(graph, options):
             return node.output, node
         if node.op == "table":
             reader = only_reader(graph, node.output)
-            if reader is None or reader.op != "quant":
+            if reader is None or reader.op not in ("quant", "concat"):  # a concat brings its quantiser
                 return node.output, node
     return None
 
@@ -80,7 +80,14 @@ def _needs_codes(graph, node, value, options):
         return grid[1].denominator != 1 or (node.op != "mul" and not is_short(grid[0]))
     if node.op == "pad":
         return grid[1].denominator != 1
+    if _is_uneven(node) and grid[1] != 0:
+        return value != graph.input
     return node.op in LINEAR + POOLS and is_padded(node) and not can_pad(grid)
+
+
+def _is_uneven(node):
+    """Whether a node averages over windows of several sizes, which takes codes whose zero is 0."""
+    return node.op == "avgpool" and len(np.unique(node.params["divisor"])) > 1
 
 
 def _is_sum(graph, value):
@@ -111,7 +118,7 @@ def _quantised(graph, value, reader, activations, options):
     ends = reader.op == "table" and (value != reader.output or value == graph.output)
     if bits == "binary" or ends or _is_input_side(graph, value):
         bits = INPUT_BITS if bits == "binary" else max(bits, INPUT_BITS)
-    uneven = reader.op == "avgpool" and len(np.unique(reader.params["divisor"])) > 1
+    uneven = any(map(_is_uneven, graph.consumers(value)))
     histogram = Histogram.of(activations.of(graph, value, reader))
     found = find_range(histogram, bits, options.method, may_shift=not uneven)
     name = f"{value}.quant"
@@ -126,7 +133,8 @@ def _united(graph, node, activations, options):
     bits = options.activations
     bits = INPUT_BITS if bits == "binary" else max(bits, INPUT_BITS) if _is_input_side(graph, node.output) else bits
     found = find_range(Histogram.of(activations.of(graph, node.output, node)), bits, options.method)
-    params, names, nodes, shapes = _grid_params(graph, found, bits, node.output), {}, [], dict(graph.shapes)
+    params = {**_grid_params(graph, found, bits, node.output), "fixed": True}
+    names, nodes, shapes = {}, [], dict(graph.shapes)
     for value in dict.fromkeys(node.inputs):
         name = names[value] = f"{node.output}.quant{len(names)}"
         nodes.append(Node("quant", name, (value,), name, params))

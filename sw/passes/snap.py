@@ -5,8 +5,8 @@ approximating the real factor, the factor is made one: where all channels share 
 the weights' scales do. The last layer's bias becomes a whole number of accumulator units. What the graph says then is
 what the integers compute, exactly.
 
-A quantiser that a sum takes its codes from keeps its scale, which is a short number so that the sum is exact; the
-weights in front of it move.
+A quantiser that a sum takes its codes from keeps its scale, which is a short number so that the sum is exact, and so do
+those in front of a concat, which share one; the weights in front of them move.
 """
 
 from dataclasses import replace

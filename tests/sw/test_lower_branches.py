@@ -85,6 +85,23 @@ def test_unions_have_one_scale():
     assert kinds(network).count("Concat") == 2
 
 
+@pytest.mark.parametrize("function", ["leaky_relu", "tanh"])
+def test_a_union_of_what_no_weights_stand_in_front_of(function):
+    rng = np.random.default_rng(8)
+    params = {"function": function, "alpha": 0.3}
+    pool = {"kernel": (3, 3), "stride": (1, 1), "pads": (1, 1, 1, 1), "divisor": exact_divisor()}
+    compared(graph_of(
+        SHAPE, conv(rng, "a", 2, 3, "input", (4, 4, 2)), ("table", "f", params, ("a",), None),
+        ("avgpool", "p", pool, ("a",), None), ("add", "s", {}, ("a", "p"), None),
+        ("concat", "cat", {"axis": 2}, ("f", "p", "s"), (4, 4, 6)), conv(rng, "b", 2, 6, "cat", (4, 4, 2)),
+    ))
+
+
+def exact_divisor():
+    rows = np.array([2, 3, 3, 2])
+    return np.outer(rows, rows)
+
+
 @pytest.mark.parametrize("function", ["leaky_relu", "logistic", "tanh", "elu", "hard_swish", "silu"])
 def test_functions_become_tables(function):
     rng = np.random.default_rng(3)
