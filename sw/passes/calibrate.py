@@ -81,7 +81,7 @@ def _needs_codes(graph, node, value, options):
     if node.op == "pad":
         return grid[1].denominator != 1
     if _is_uneven(node) and grid[1] != 0:
-        return value != graph.input
+        return True
     return node.op in LINEAR + POOLS and is_padded(node) and not can_pad(grid)
 
 
