@@ -142,7 +142,8 @@ def parser():
 
 
 def _model(sub):
-    sub.add_argument("model", metavar="MODEL", help="an .onnx, .keras or .h5 file, an int8 .tflite file, or a network.npz made before")
+    sub.add_argument("model", metavar="MODEL",
+                     help="an .onnx, .keras or .h5 file, an int8 .tflite file, or a network.npz made before")
 
 
 def _model_or_folder(sub):

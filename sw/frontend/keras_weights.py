@@ -1,6 +1,11 @@
 """Weights of Keras layers out of HDF5: plain datasets at their own place, reached by hard links alone."""
 
+import contextlib
+import os
 import re
+import signal
+import time
+import warnings
 from math import prod
 
 from lutloom.errors import ModelError
@@ -11,6 +16,11 @@ CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 
 FILTERS = (1, 2, 3)
 """HDF5's own deflate, shuffle and checksum; others are plug-ins."""
+
+LEAST_SECONDS, BYTES_A_SECOND = 4, 1 << 24
+"""Of the processor, for a look through a whole file, and as many more as its size takes."""
+
+MOST_OBJECTS = 100_000
 
 MOST_VARIABLES = 64
 """Of one layer."""
@@ -23,10 +33,57 @@ def opened(name, file):
     except ImportError:
         raise ModelError(f"model {name!r} holds HDF5, which h5py reads, and that is not installed; install it with "
                          "pip install 'lutloom[keras]'") from None
+    if hasattr(os, "fork") and not _survives(name, file):
+        raise ModelError(f"model {name!r} has damaged weights (HDF5 does not come to an end with them); save or copy "
+                         "it again")
     try:
         return h5py.File(file, "r")
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise _damaged(name, error) from None
+
+
+def _survives(name, file):
+    """Whether a process of its own gets through a file: HDF5's library may loop or crash on a damaged one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads: the child runs HDF5 alone
+        child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    try:
+        import resource
+
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        size = os.stat(file).st_size if isinstance(file, os.PathLike) else len(file.getbuffer())
+        end = int(time.process_time()) + LEAST_SECONDS + size // BYTES_A_SECOND
+        resource.setrlimit(resource.RLIMIT_CPU, (end, end))
+        _touch(name, file)
+    finally:
+        os._exit(0)  # what a file that is read to its end is wrong about, the reader says
+
+
+def _touch(name, file):
+    """Read all that a reader might look at, whatever is wrong with it."""
+    import h5py
+
+    store = Store(name, h5py.File(file, "r"))
+    stack, seen = [store.file], set()
+    while stack and len(seen) < MOST_OBJECTS:
+        found = stack.pop()
+        address = h5py.h5o.get_info(found.id).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        with contextlib.suppress(Exception):
+            if isinstance(found, h5py.Dataset):
+                store.array(found)
+                continue
+            for key in ("name", "model_config", "keras_version"):
+                store.attribute(found, key)
+            store.names(found, "weight_names")
+        for key in found if isinstance(found, h5py.Group) else ():
+            with contextlib.suppress(Exception):
+                stack.append(store.member(found, key))
 
 
 def _damaged(name, error):

@@ -5,6 +5,7 @@ import json
 import struct
 import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -127,6 +128,11 @@ def test_sizes_that_are_declared(tmp_path, monkeypatch):
     assert "declares 1073741825 bytes for model.weights.h5" in refused(path)
     monkeypatch.setattr(keras_file, "MOST_WEIGHTS", 100)
     assert "for the file, but at most 100 are read" in refused(save_h5(tmp_path / "net.h5", net()))
+
+
+def test_a_file_that_hdf5_loops_on():
+    # found by scripts/fuzz: libhdf5 never comes back from it, and holds Python meanwhile
+    assert "HDF5 does not come to an end with them" in refused(Path(__file__).parent / "looping.h5")
 
 
 @pytest.mark.parametrize("text, says", [
