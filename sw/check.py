@@ -114,7 +114,7 @@ def check(path):
         The file is not a model at all, or has no single input and output of fixed size.
     """
     if str(path) and Path(path).suffix == ".npz" and Path(path).is_file():
-        return Check(Path(path).name, _layers(load(path, "give an .onnx file or what lutloom quantize made")))
+        return Check(Path(path).name, _layers(load(path, "give a model file or what lutloom quantize made")))
     path = model_file(path)
     return Check(path.name, tuple(front_end(path).walk(path, _rows)))
 

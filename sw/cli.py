@@ -149,12 +149,13 @@ def parser():
 
 
 def _model(sub):
-    sub.add_argument("model", metavar="MODEL", help="an .onnx file, an int8 .tflite file, or a network.npz made before")
+    sub.add_argument("model", metavar="MODEL",
+                     help="an .onnx, .keras or .h5 file, an int8 .tflite file, or a network.npz made before")
 
 
 def _model_or_folder(sub):
     sub.add_argument("model", metavar="MODEL_OR_DIR",
-                     help="an .onnx or int8 .tflite file, a network.npz or a build folder")
+                     help="an .onnx, .keras, .h5 or int8 .tflite file, a network.npz or a build folder")
 
 
 def _folder(sub):

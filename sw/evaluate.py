@@ -101,7 +101,7 @@ def _integer(model, graph, data, progress, choices):
 def _simulated(model, data, progress, choices):
     """Outputs of the quantised graph computed in floats, and of the float model."""
     if isinstance(model, Network) or (not isinstance(model, Graph) and (Path(model).is_dir() or is_network(model))):
-        raise ModelError("mode simulated needs the model file, not a network; give the .onnx file itself")
+        raise ModelError("mode simulated needs the model file, not a network; give the model file itself")
     fake, options = fake_quantised(model, progress=progress, **choices)
     graph = model if isinstance(model, Graph) else load_graph(model)
     stub = input_network(graph, options.input)

@@ -4,6 +4,7 @@ import numpy as np
 
 from lutloom.errors import DataError
 from lutloom.floating_integer import compute
+from lutloom.functions import FUNCTIONS
 from lutloom.golden.conv import conv
 from lutloom.rounding import MODES, code_range
 
@@ -26,7 +27,8 @@ def run(graph, x):
     """
     x = inputs(graph, x)
     step, states = chunk_size(graph), {}
-    parts = [_evaluate(graph, x[i:i + step], False, states)[graph.output] for i in range(0, max(len(x), 1), step)]
+    parts = [_evaluate(graph, {graph.input: x[i:i + step]}, False, states)[graph.output]
+             for i in range(0, max(len(x), 1), step)]
     return np.concatenate(parts)
 
 
@@ -37,7 +39,7 @@ def trace(graph, x):
     """
     x = inputs(graph, x)
     step, states = chunk_size(graph), {}
-    parts = [_evaluate(graph, x[i:i + step], True, states) for i in range(0, max(len(x), 1), step)]
+    parts = [_evaluate(graph, {graph.input: x[i:i + step]}, True, states) for i in range(0, max(len(x), 1), step)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -79,8 +81,13 @@ def chunk_size(graph):
     return max(1, CHUNK_VALUES // largest)
 
 
-def _evaluate(graph, x, keep, states):
-    values = {graph.input: x}
+def run_part(graph, given):
+    """The output of a graph of real numbers for some of its values (arrays by name), which its nodes begin with."""
+    return _evaluate(graph, given, False, {})[graph.output]
+
+
+def _evaluate(graph, given, keep, states):
+    values = dict(given)
     left = {}
     for node in graph.nodes:
         for name in node.inputs:
@@ -88,7 +95,8 @@ def _evaluate(graph, x, keep, states):
     for node in graph.nodes:
         given = [values[name] for name in node.inputs]
         if graph.arithmetic == "real":
-            values[node.output] = OPERATORS[node.op](node.params, *given)
+            y = OPERATORS[node.op](node.params, *given)
+            values[node.output] = y.reshape(len(y), *graph.shapes[node.output]) if node.op == "reshape" else y
         else:
             values[node.output] = compute(graph, node, given, states, OPERATORS)
         for name in node.inputs:
@@ -174,6 +182,13 @@ OPERATORS = {
     "sign": lambda params, x: np.sign(x),
     "maxpool": _maxpool,
     "avgpool": _avgpool,
+    "add": lambda params, a, b: a + b,
+    "sub": lambda params, a, b: a - b,
+    "mul": lambda params, a, b: a * b,
+    "concat": lambda params, *x: np.concatenate(x, axis=params["axis"] + 1),
+    "pad": lambda params, x: np.pad(x, ((0, 0), *zip(params["before"], params["after"], strict=True))),
+    "table": lambda params, x: FUNCTIONS[params["function"]](x, params),
+    "reshape": lambda params, x: x,
     "globalpool": lambda params, x: x.mean(axis=(1, 2)),
     "flatten": lambda params, x: x.reshape(len(x), -1),
     "quant": _quant,

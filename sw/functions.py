@@ -11,6 +11,7 @@ FUNCTIONS = {
     "elu": lambda x, params: np.where(x > 0, x, float(params["alpha"]) * np.expm1(np.minimum(x, 0))),
     "hard_sigmoid": lambda x, params: np.clip(x * float(params["alpha"]) + float(params["beta"]), 0, 1),
     "hard_swish": lambda x, params: x * np.clip(x + 3, 0, 6) / 6,
+    "silu": lambda x, params: x / (1 + np.exp(-x)),
     "softplus": lambda x, params: np.logaddexp(x, 0),
     "logistic": lambda x, params: 1 / (1 + np.exp(-x)),
     "tanh": lambda x, params: np.tanh(x),

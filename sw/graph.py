@@ -16,6 +16,11 @@ maxpool      kernel, stride, pads (top, left, bottom, right; ceil mode is resolv
 avgpool      kernel, stride, pads, divisor: (OH, OW) integers, what each window's sum is divided by
 globalpool   - (average over H and W; gives (C,))
 flatten      - (to (C,) in NHWC order)
+reshape      - (raster order; the shape is the output's)
+add, sub, mul  - ; two inputs that broadcast
+concat       axis; any number of inputs
+pad          before, after (one an axis): so many zeros
+table        function ("leaky_relu", "logistic", "tanh", "elu" ...: see ``lutloom.functions``), alpha, beta
 quant        scale, zero_point (each () or (C,)), bits, signed, narrow, rounding
 bipolarquant scale
 trunc        scale, zero_point, in_bits, out_bits, rounding

@@ -71,7 +71,8 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
     Parameters
     ----------
     model : path, Graph or Network
-        ``.onnx`` or ``.tflite`` file; a ``network.npz`` (or a Network) is taken as it is, with none of the options.
+        ``.onnx``, ``.keras``, ``.h5`` or ``.tflite`` file; a ``network.npz`` (or a Network) is taken as it is, with
+        none of the options.
         A model that is integer already takes ``weights`` and ``rounding`` alone.
     weights : str, optional
         SPEC of weight formats, such as ``int:4`` or ``conv1=bitmask:X0.0XX,*=int:8``; int:8 where nothing is said.

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from lutloom.errors import ModelError
 
-READERS = {".onnx": "lutloom.frontend.onnx", ".tflite": "lutloom.frontend.tflite"}
+READERS = {
+    ".onnx": "lutloom.frontend.onnx", ".tflite": "lutloom.frontend.tflite", ".keras": "lutloom.frontend.keras",
+    ".h5": "lutloom.frontend.keras", ".hdf5": "lutloom.frontend.keras",
+}
 """The front end of each kind of file: a module with ``load`` and ``walk``."""
 
 
@@ -15,7 +18,7 @@ def load_graph(path):
     Parameters
     ----------
     path : str or Path
-        An ``.onnx`` file (ONNX or QONNX), or a ``.tflite`` file quantised to int8.
+        An ``.onnx`` file (ONNX or QONNX), a ``.tflite`` file quantised to int8, or a ``.keras`` or ``.h5`` file.
 
     Returns
     -------
@@ -37,7 +40,7 @@ def front_end(path):
 
 def model_file(path):
     """The path of a model file as a Path; ModelError where it is missing or of a kind that is not read."""
-    kinds = " or ".join(READERS)
+    kinds = ".onnx, .tflite, .keras or .h5"
     if not str(path):
         raise ModelError(f"the model needs a name; give the path of an {kinds} file")
     path = Path(path)

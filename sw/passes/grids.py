@@ -1,8 +1,18 @@
 """Which values of a graph already are codes, and what a code stands for: real = scale·(code - zero), exactly."""
 
 from fractions import Fraction
+from math import frexp, gcd
 
-from lutloom.passes.rewire import rationals
+from lutloom.passes.rewire import JOINS, rationals
+
+VIEWS = ("maxpool", "flatten", "reshape", "pad")
+"""Operators that give codes of what they take, some of them or all."""
+
+SCALE_BITS = 8
+"""Of the whole number in a short scale: scales move by 1 / 2**SCALE_BITS at most."""
+
+MOST_SHORT = 1 << 12
+"""A scale is short where its numerator and its denominator without powers of two are smaller."""
 
 
 def code_grid(graph, value, given):
@@ -19,8 +29,13 @@ def code_grid(graph, value, given):
         return given.scale, given.zero_point
     node = graph.producer(value)
     match node.op:
-        case "maxpool" | "flatten":
+        case "maxpool" | "flatten" | "reshape" | "pad":
             return code_grid(graph, node.inputs[0], given)
+        case "concat":
+            grids = {code_grid(graph, name, given) for name in node.inputs}
+            return grids.pop() if len(grids) == 1 else None
+        case "add" | "sub" | "mul" | "table":
+            return None
         case "quant":
             scales, zeros = set(rationals(node, "scale")), set(rationals(node, "zero_point"))
             return (scales.pop(), zeros.pop()) if len(scales) == len(zeros) == 1 else None
@@ -54,3 +69,57 @@ def code_grid(graph, value, given):
 def can_pad(grid):
     """Whether real zero is a code of a grid, or the middle of a bipolar one."""
     return grid[1].denominator == 1 or grid[1] == Fraction(1, 2)
+
+
+def short_scale(scale):
+    """The nearest number that is a whole one of SCALE_BITS bits times a power of two."""
+    fraction, exponent = frexp(scale)
+    return round(fraction * (1 << SCALE_BITS)) * 2.0 ** (exponent - SCALE_BITS)
+
+
+def is_short(scale):
+    """Whether sums of codes in steps of this and other short scales are whole numbers of a few bits."""
+    odd = scale.denominator // (scale.denominator & -scale.denominator)
+    return scale.numerator < MOST_SHORT and odd < MOST_SHORT
+
+
+def common_unit(a, b):
+    """The greatest number that two scales are whole multiples of."""
+    return Fraction(gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
+
+
+def join_unit(graph, node, given):
+    """What one step of a join's accumulators stands for; None where its inputs are no codes."""
+    grids = [code_grid(graph, name, given) for name in node.inputs]
+    if None in grids or node.op not in JOINS:
+        return None
+    (a, _), (b, _) = grids
+    return a * b if node.op == "mul" else common_unit(a, b)
+
+
+def feeds_sum(graph, value):
+    """Whether a sum or difference takes a quantised value's codes, as they are or moved."""
+    open_, seen = [value], set()
+    while open_:
+        name = open_.pop()
+        for node in graph.consumers(name):
+            if node.op in ("add", "sub"):
+                return True
+            if node.op in (*VIEWS, "relu", "clip", "concat") and node.output not in seen:
+                seen.add(node.output)
+                open_.append(node.output)
+    return False
+
+
+def shares_quantiser(graph, node):
+    """Whether all inputs of a concat are codes of one format, scale and zero point."""
+    found = set()
+    for name in node.inputs:
+        quant = graph.producer(name)
+        while quant is not None and quant.op in VIEWS:
+            quant = graph.producer(quant.inputs[0])
+        if quant is None or quant.op not in ("quant", "bipolarquant"):
+            return False
+        found.add((quant.op, tuple(rationals(quant, "scale")),
+                   *(str(quant.params.get(key)) for key in ("zero_point", "bits", "signed", "narrow"))))
+    return len(found) == 1

@@ -13,8 +13,9 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.intervals import output_range
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, SumPool, Tensor, Thresholds
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Network, SumPool, Tensor, Thresholds, inputs_of
 from lutloom.passes.closing import close
+from lutloom.passes.lower_branches import BRANCHES, table
 from lutloom.passes.multiplier import multiply_directly, multiply_for
 from lutloom.passes.requantise import Count, Grid, Linear, threshold_table
 from lutloom.passes.rewire import CLOSINGS, ELEMENTWISE, only_reader, rationals
@@ -53,8 +54,8 @@ class Lowering:
         """Every node in order, then the output."""
         graph, given = self.graph, self.options.input
         nodes, name = list(graph.nodes), graph.input
-        while nodes and nodes[0].op == "flatten" and only_reader(graph, name) is nodes[0]:
-            name = nodes.pop(0).output  # the input is taken flat: no layer needed
+        while nodes and nodes[0].op in ("flatten", "reshape") and only_reader(graph, name) is nodes[0]:
+            name = nodes.pop(0).output  # the input is taken in the shape that it is needed in
         shape = tuple(map(int, graph.shapes[name]))
         self.tensors[graph.input] = Tensor(graph.input, shape, given.format, given.scale, given.zero_point,
                                            given.low, given.high)
@@ -66,10 +67,15 @@ class Lowering:
 
     def lower_node(self, node):
         """The value that a node gives."""
-        if len(node.inputs) != 1:
-            raise ModelError(f"layer {node.name!r} takes {len(node.inputs)} values; only chains of layers are "
-                             "supported")
+        if node.op in BRANCHES:
+            return BRANCHES[node.op](self, node)
         value = self.values[node.inputs[0]]
+        if node.op == "quant":
+            before = self.graph.producer(node.inputs[0])
+            if before is not None and before.op == "table":
+                return table(self, before, node)
+            if value.is_quantised and len(self.graph.consumers(node.inputs[0])) > 1:
+                value = self.codes(value, node.name)  # which others take too
         if node.op in ELEMENTWISE:
             return value.then(steps_of(node))
         method = getattr(self, f"_{node.op}", None)
@@ -79,10 +85,10 @@ class Lowering:
 
     def add(self, layer, format=None, scale=Fraction(1), zero_point=Fraction(0)):
         """Append a layer and its output tensor (of the format its range needs, unless one is given)."""
-        source = self.tensors[layer.input]
+        sources = [self.tensors[name] for name in inputs_of(layer)]
         try:
-            low, high = output_range(layer, source)
-            shape = output_shape(layer, source.shape)
+            shape = output_shape(layer, *(source.shape for source in sources))
+            low, high = output_range(layer, *sources)
         except ValueError as error:
             raise ModelError(f"layer {layer.name!r} {error}") from None
         format = Format.of_range(low, high) if format is None else format

@@ -9,6 +9,7 @@ ELEMENTWISE = ("affine", "relu", "clip", "sign", "quant", "bipolarquant", "trunc
 QUANTISERS = ("quant", "bipolarquant", "trunc", "multithreshold", "sign")
 LINEAR = ("conv", "dense")
 POOLS = ("avgpool", "globalpool")
+JOINS = ("add", "sub", "mul")
 CLOSINGS = ("softmax", "argmax", "topk")
 
 
@@ -33,14 +34,18 @@ def with_nodes(graph, changes):
     return replace(graph, nodes=tuple(changes.get(node.output, node) for node in graph.nodes))
 
 
-def inserted(graph, node, shape):
-    """The graph with an element-wise node behind the value that it reads: all readers of that value read the node."""
+def inserted(graph, node, shape, but=()):
+    """The graph with an element-wise node behind the value that it reads: all readers of that value read the node.
+
+    Readers of operators ``but`` keep reading the value itself.
+    """
     value = node.inputs[0]
     nodes = []
     if value == graph.input:
         nodes.append(node)
     for other in graph.nodes:
-        nodes.append(replace(other, inputs=tuple(node.output if name == value else name for name in other.inputs)))
+        moved = tuple(node.output if name == value and other.op not in but else name for name in other.inputs)
+        nodes.append(replace(other, inputs=moved))
         if other.output == value:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes), shapes={**graph.shapes, node.output: shape},

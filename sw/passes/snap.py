@@ -4,6 +4,9 @@ A wide activation is requantised by ``(acc·multiplier + fraction) >> shift`` wi
 approximating the real factor, the factor is made one: where all channels share it, the activation's scale moves; else
 the weights' scales do. The last layer's bias becomes a whole number of accumulator units. What the graph says then is
 what the integers compute, exactly.
+
+A quantiser that a sum takes its codes from keeps its scale, which is a short number so that the sum is exact, and so do
+those in front of a concat, which share one; the weights in front of them move.
 """
 
 from dataclasses import replace
@@ -11,9 +14,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from lutloom.passes.grids import code_grid
+from lutloom.passes.grids import code_grid, join_unit
 from lutloom.passes.multiplier import multipliers_of, shift_for
-from lutloom.passes.rewire import LINEAR, QUANTISERS, rationals, with_node
+from lutloom.passes.rewire import JOINS, LINEAR, QUANTISERS, rationals, with_node
 
 
 def snap(graph, options):
@@ -27,7 +30,7 @@ def _snap_quantiser(graph, quant, options):
     """One quantiser's slope (codes an accumulator step), by its scale or by the weights' scales."""
     if quant.params["bits"] <= options.compared_bits and options.requantiser != "multiply":
         return graph
-    layer = _behind(graph, quant, ("relu", "clip", "maxpool", "flatten"))
+    layer = _behind(graph, quant, ("relu", "clip", "maxpool", "flatten", "reshape"))
     if layer is None:
         return graph
     scale = rationals(quant, "scale")[0]
@@ -37,6 +40,11 @@ def _snap_quantiser(graph, quant, options):
             return graph
         step, bipolar = grid[0], grid[1] == Fraction(1, 2)
         units = [(step / 2 if bipolar else step) * unit for unit in layer.params["quantised"].scale]
+    elif layer.op in JOINS:
+        unit = join_unit(graph, layer, options.input)
+        if unit is None:
+            return graph
+        units = [unit]
     elif layer.op in ("avgpool", "globalpool"):
         grid = code_grid(graph, layer.inputs[0], options.input)
         if grid is None:
@@ -46,12 +54,15 @@ def _snap_quantiser(graph, quant, options):
         return graph
     slopes = [unit / scale for unit in units]
     multipliers, shift = multipliers_of(slopes, shift_for(slopes))
-    if len(set(units)) == 1:
+    fixed = quant.params.get("fixed", False)
+    if len(set(units)) == 1 and not fixed:
         exact = units[0] * (1 << shift) / multipliers[0]
         return with_node(graph, quant, quant.with_params(scale=np.array(float(exact)), exact={"scale": (exact,)}))
-    if layer.params.get("weight_quant") is not None:
+    if layer.op not in LINEAR or layer.params.get("weight_quant") is not None:
         return graph  # the source's own scales stay as they are
     weights = layer.params["quantised"]
+    if fixed and len(weights.scale) == 1 and weights.scale[0].numerator == 1:
+        return graph  # spelled out, as @1
     moved = tuple(unit * Fraction(max(m, 1), 1 << shift) / slope
                   for unit, m, slope in zip(weights.scale, multipliers, slopes, strict=True))
     return with_node(graph, layer, _with_scales(layer, replace(weights, scale=moved)))

@@ -68,10 +68,10 @@ def _scale_is_given(text, spec, choice):
 
 
 def _last(graph):
-    """The layer that gives the logits; None where a quantiser or a pool stands behind it."""
+    """The layer that gives the logits; None where a quantiser or a join stands behind it."""
     node = graph.producer(graph.output)
     while node is not None and node.op not in LINEAR:
-        if node.op in QUANTISERS:
+        if node.op in QUANTISERS or len(node.inputs) > 1:
             return None
         node = graph.producer(node.inputs[0])
     return node

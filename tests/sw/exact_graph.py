@@ -5,6 +5,7 @@ from math import ceil, floor
 
 import numpy as np
 
+from lutloom.functions import FUNCTIONS
 from lutloom.graph import Graph, Node, WeightQuant
 
 
@@ -140,7 +141,7 @@ def pooled(op, params, x, shape):
     return y
 
 
-def apply(graph, node, x):
+def apply(graph, node, x, *others):
     params, shape = node.params, graph.shapes[node.output]
     match node.op:
         case "conv":
@@ -150,6 +151,16 @@ def apply(graph, node, x):
             return exact_weight(params) @ x + bias
         case "maxpool" | "avgpool":
             return pooled(node.op, params, x, shape)
+        case "add" | "sub" | "mul":
+            return {"add": np.add, "sub": np.subtract, "mul": np.multiply}[node.op](x, *others)
+        case "concat":
+            return np.concatenate((x, *others), axis=params["axis"])
+        case "pad":
+            return np.pad(x, list(zip(params["before"], params["after"], strict=True)), constant_values=Fraction(0))
+        case "reshape":
+            return x.reshape(shape)
+        case "table":  # what a float64 gives of it: the quantiser behind rounds that
+            return rationals(FUNCTIONS[params["function"]](x.astype(float), params))
         case "globalpool":
             return x.reshape(-1, x.shape[2]).sum(axis=0) / (x.shape[0] * x.shape[1])
         case "flatten":
@@ -178,10 +189,10 @@ def apply(graph, node, x):
 
 def run(graph, codes, given):
     """Exact outputs (object array of Fractions) of one frame of input codes, softmax left out."""
-    value = (rationals(codes.astype(float)) - given.zero_point) * given.scale
+    values = {graph.input: (rationals(codes.astype(float)) - given.zero_point) * given.scale}
     for node in graph.nodes:
-        value = apply(graph, node, value)
-    return value
+        values[node.output] = apply(graph, node, *(values[name] for name in node.inputs))
+    return values[graph.output]
 
 
 # --- layers for tests -------------------------------------------------------------------------------------------------

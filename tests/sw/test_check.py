@@ -96,5 +96,5 @@ def test_a_network_lists_its_layers(tmp_path):
     assert [(row.layer, row.op, row.becomes, row.shape, row.weights) for row in found] == [
         ("conv", "conv", "int:4", (1, 1, 2), 32), ("flat", "flatten", found[1].becomes, (2,), 0)]
     np.savez(tmp_path / "data.npz", x=np.zeros((3, 4)))
-    with pytest.raises(ModelError, match="data.npz is not a network of lutloom; give an .onnx file or what lutloom qu"):
+    with pytest.raises(ModelError, match="data.npz is not a network of lutloom; give a model file or what lutloom qu"):
         check(tmp_path / "data.npz")

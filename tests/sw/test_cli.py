@@ -188,7 +188,7 @@ def test_unknown_kind_of_file(tmp_path, capsys):
 
 def test_a_network_instead_of_a_model(tmp_path, capsys):
     (tmp_path / "net.npz").write_bytes(b"")
-    assert "is not a network of lutloom; give an .onnx file or" in refused(capsys, "check", tmp_path / "net.npz")
+    assert "is not a network of lutloom; give a model file or" in refused(capsys, "check", tmp_path / "net.npz")
 
 
 def test_an_option_that_is_none_prints_the_usage_of_its_command(capsys):

@@ -35,7 +35,7 @@ def test_missing_and_folder_and_kind(tmp_path):
     assert "does not exist" in refused(tmp_path / "no.onnx")
     assert "must be a file, not a folder" in refused(tmp_path)
     (tmp_path / "net.pth").write_bytes(b"PK")
-    assert "must be an .onnx or .tflite file, not '.pth'" in refused(tmp_path / "net.pth")
+    assert "must be an .onnx, .tflite, .keras or .h5 file, not '.pth'" in refused(tmp_path / "net.pth")
     (tmp_path / "net").write_bytes(b"PK")
     assert "not one without a suffix" in refused(tmp_path / "net")
 
