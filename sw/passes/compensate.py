@@ -35,6 +35,9 @@ DAMPING = 0.01
 ROUNDS = 2
 """Times that codes are chosen; in between scales are fitted to them."""
 
+STEP = 2048
+"""Rows that are multiplied at once."""
+
 BLOCK = 64
 """Inputs whose errors are held back before they reach the inputs behind."""
 
@@ -207,15 +210,26 @@ def _refitted(parts, format, codes, scale, shared):
     return found
 
 
+def _moments(a, b, a_mean, b_mean):
+    """Mean of the products of two arrays (rows, inputs) about their means.
+
+    In float64, which numbers of threads and orders of sums change so little that codes stay the same.
+    """
+    total = np.zeros((a.shape[1], b.shape[1]))
+    for at in range(0, len(a), STEP):
+        total += (a[at:at + STEP] - a_mean).T @ (b[at:at + STEP] - b_mean)
+    return total / len(a)
+
+
 class _Data:
     """Second moments of a group's inputs, ``was`` and ``now`` (rows, inputs), about their means: a bias sees to it."""
 
     def __init__(self, was, now):
         self._mean = [x.mean(axis=0, dtype=np.float64) for x in (was, now)]
-        was, now = (x - mean.astype(np.float32) for x, mean in zip((was, now), self._mean, strict=True))
-        count = len(now)
-        self._power, self._cross, self._square = (
-            (a.T @ b).astype(np.float64) / count for a, b in ((now, now), (was, now), (was, was)))
+        same = was is now
+        self._power = _moments(now, now, *self._mean[1:] * 2)
+        self._cross = self._power if same else _moments(was, now, *self._mean)
+        self._square = self._power if same else _moments(was, was, *self._mean[:1] * 2)
         damping = DAMPING * np.diag(self._power).mean()
         self._damped = self._power + np.eye(len(self._power)) * (damping or 1.0)
 

@@ -323,7 +323,7 @@ def test_network_that_does_not_fit(tmp_path, capsys):
     np.savez(tmp_path / "c.npz", x=rng.integers(0, 256, (20, size), np.uint8))
     sentence = refused(capsys, "verilog", path, "--board", "icebreaker", "-o", tmp_path / "out", "--weights", "int:8",
                        "--activations", "8", "--calibrate", tmp_path / "c.npz")
-    assert "fc" in sentence and "need" in sentence and ("--weights" in sentence or "--board" in sentence)
+    assert "'fc'" in sentence and "holds 15 KiB" in sentence and ("--weights" in sentence or "--board" in sentence)
     assert not (tmp_path / "out").exists()
 
 

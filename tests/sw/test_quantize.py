@@ -171,7 +171,7 @@ def test_progress_is_told():
         ({"calibrate": np.zeros((0, 8, 8, 2), np.uint8)}, DataError, "hold no frames"),
         ({"calibrate": np.zeros((4, 9, 9, 2), np.uint8)}, DataError, "shape"),
         ({"method": "median"}, ValueError, "method must be one of mse, minmax, percentile, not 'median'"),
-        ({"rounding": "up"}, ValueError, "rounding must be one of nearest, mask"),
+        ({"rounding": "up"}, ValueError, "rounding must be one of auto, nearest, mask, comp"),
         ({"requant": "shift"}, ValueError, "requant must be one of auto"),
     ],
 )
@@ -233,7 +233,7 @@ def test_float_activations_of_a_model_that_quantises_its_own():
 def test_rounding_is_of_bit_masks(spec):
     rng = np.random.default_rng(15)
     graph, x = model(rng), frames(rng)
-    with pytest.raises(ModelError, match="--rounding is of weights as bit masks, but no layer has one; leave it out"):
+    with pytest.raises(ModelError, match="--rounding mask is of weights as bit masks, but no layer has one; leave it"):
         quantize(graph, weights=spec, rounding="mask", calibrate=x)
     for mask in ("d1=bitmask:3", "d1=bitmask:X0.0XX"):
         assert quantize(graph, weights=mask, rounding="mask", calibrate=x).info["rounding"] == "mask"

@@ -290,8 +290,8 @@ def test_a_damaged_line_is_named(tmp_path):
     ({"budget": "bits=1", "drop": 1.0}, "--drop is for searches without a budget; leave out --drop or --budget"),
     ({"scheduler": "tcp://127.0.0.1:1"}, "--jobs is of this machine, and --scheduler of a cluster; leave out one of "
      "them"),
-    ({"rounding": "mask"}, "--rounding is of weights as bit masks, but --formats has none; leave it out, or add a bit "
-     "mask"),
+    ({"rounding": "mask"}, "--rounding mask is of weights as bit masks, but --formats has none; leave it out, or add a "
+     "bit mask"),
     ({"board": "nonsense"}, "nonsense"),
 ])
 def test_refused(data, tmp_path, options, sentence):
@@ -307,7 +307,7 @@ def test_data_that_do_not_serve(data, files, tmp_path):
     wrong = Data(np.zeros((200, 5, 5, 1), np.uint8), None, "other")
     assert refusal((scoring, wrong), folder) == (
         "calibration data 'other' do not fit the model: data must have shape ('batch', 1, 28, 28) (the model's own) or "
-        "('batch', 28, 28, 1) (NHWC), not (1, 5, 5, 1)")
+        "('batch', 28, 28, 1) (NHWC), not (1, 5, 5, 1); reshape x")
     assert refusal((Data(wrong.x, np.zeros(200, np.int64), "other"), choosing), folder).startswith(
         "data 'other' do not fit the model: data must have shape")
     assert refusal((Data(scoring.x, None, "none"), choosing), folder) == (
