@@ -51,21 +51,36 @@ def product_luts(x_format, w_format, family, lanes):
     return (paired * (lanes & ~1) + alone * (lanes & 1)) / lanes
 
 
+def decode_luts(x_format, w_format, family):
+    """LUT4s around one multiplication that codes of weights need: a codebook's table, a half's shifter."""
+    if w_format.kind == "float16":
+        reach = x_format.bits + HALF_BITS + w_format.values[1] - w_format.values[0]
+        return reach * HALF[0 if family == "ice40" else 1]
+    if w_format.kind == "codebook" or (x_format.kind == "bipolar" and w_format.kind == "pow2"):
+        return _decoded_bits(w_format) * (1 << max(0, w_format.bits - 4))
+    return 0
+
+
+def _decoded_bits(w_format):
+    """Bits of the integers that weights stand for, two's complement."""
+    return 1 + max(abs(w_format.low), w_format.high).bit_length()
+
+
 def _product_luts(x_format, w_format, family):
     chip = 0 if family == "ice40" else 1
+    decode = decode_luts(x_format, w_format, family)
     if x_format.kind == "bipolar":
-        return XNOR[chip] if w_format.kind == "binary" else 2 * w_format.bits + BIPOLAR[chip]
+        wide = w_format.bits if w_format.kind in ("int", "bitmask") else _decoded_bits(w_format)
+        return XNOR[chip] if w_format.kind == "binary" else 2 * wide + BIPOLAR[chip] + decode
     if w_format.kind == "binary":
         return 2 * x_format.bits + SIGN[chip]
     if w_format.kind == "pow2":
         reach = x_format.bits + (1 << w_format.bits - 1) - 2  # bits of what is shifted
         return SHIFT[chip] * reach * (w_format.bits - 1) / 2 + 2 * reach
     if w_format.kind == "codebook":
-        entry = 1 + max(abs(w_format.low), w_format.high).bit_length()
-        return entry * (1 << max(0, w_format.bits - 4)) + entry * (2 * x_format.bits + FIXED[chip])
+        return decode + _decoded_bits(w_format) * (2 * x_format.bits + FIXED[chip])
     if w_format.kind == "float16":
-        reach = x_format.bits + HALF_BITS + w_format.values[1] - w_format.values[0]
-        return HALF_BITS * (x_format.bits + FIXED[chip]) + reach * HALF[chip]
+        return decode + HALF_BITS * (x_format.bits + FIXED[chip])
     if w_format.kind in ("bitmask", "ternary"):
         return (w_format.bits - 1) * (2 * x_format.bits + MASK[chip])
     return w_format.bits * (2 * x_format.bits + FIXED[chip])

@@ -168,7 +168,8 @@ def _held(core, names, interval):
     """
     links = run(core.units, core.input["beats"], core.output["beats"], FRAMES, ceil(interval))
     inputs = {unit.name: unit.inputs for unit in core.units}
-    source = {unit.outputs[0]: unit.inputs[0] for unit in core.units if unit.name.endswith("_buffer")}
+    source = {unit.outputs[0]: unit.inputs[0] for unit in core.units
+              if unit.inputs and unit.name.endswith("_buffer")}
     return {key: [most_held(links[source[link]], links[link]) if link in source else 0 for link in inputs[name]]
             for key, name in names.items()}
 

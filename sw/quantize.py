@@ -241,6 +241,9 @@ def _integer_options(graph, model, weights, rounding, choices, progress):
     if rounding is not None and weights is None:
         raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --rounding, or give "
                          "it others with --weights")
+    if rounding == "compensated":
+        raise ModelError(f"model {graph.name!r} is integer already, and its weights cannot be compensated; take "
+                         "--rounding nearest")
     quant = graph.quants[graph.input]
     given = InputFormat(quant.format, Fraction(float(quant.scale)), Fraction(quant.zero_point),
                         quant.format.code_low, quant.format.code_high)

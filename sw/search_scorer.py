@@ -138,9 +138,10 @@ class Scorer:
 
     def _float_activations(self, line, choices):
         """Outputs on the data that score, with quantised weights everywhere and nothing else."""
-        graph = _open(fake_quantised(self._problem.graph, weights=line, **choices)[0])
+        problem = self._problem
+        graph = _open(fake_quantised(problem.graph, weights=line, calibrate=problem.calibration, **choices)[0])
         nodes = [_single(node) for node in graph.nodes]
-        return Runner(graph, nodes, self._frames(self._problem.data), [])((), [_operator(node) for node in nodes])
+        return Runner(graph, nodes, self._frames(problem.data), [])((), [_operator(node) for node in nodes])
 
     def _share(self, y, truth):
         return float(np.mean(y.reshape(len(y), -1).argmax(axis=1) == truth))
@@ -215,7 +216,8 @@ class Runner:
                     for name, array in fresh[wanted[place]].items():
                         array[part] = values[name]
                 node = self._nodes[place]
-                values[node.output] = operators[place](*(values[name] for name in node.inputs))
+                made = operators[place](*(values[name] for name in node.inputs))
+                values[node.output] = made.reshape(len(made), *self._graph.shapes[node.output])
             y[part] = values[self._graph.output]
         self._kept = {index: kept for index, kept in self._kept.items() if kept[0] == texts[:index]}
         self._kept |= {index: (texts[:index], values) for index, values in fresh.items()}

@@ -240,7 +240,8 @@ class _Maker:
             if dsp and quarters and lut_units == units * (quarters - 1) // 4:
                 continue  # as with a quarter less
             on_dsp = lanes * (units - lut_units)
-            luts_here = luts + lanes * lut_units * in_luts + on_dsp * (bits + weights.format.bits)
+            decoded = weights.format.bits + costs.decode_luts(group.input.format, weights.format, site.family)
+            luts_here = luts + lanes * lut_units * in_luts + on_dsp * (bits + decoded)
             stage = StagePlan(
                 self.name, "dot", self.layers, width, units, units, dsp=dsp, lut_units=lut_units if dsp else 0,
                 weights_place="lut" if in_logic else "ebr",

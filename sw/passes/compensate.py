@@ -14,14 +14,17 @@ from fractions import Fraction
 
 import numpy as np
 
-from lutloom.errors import DataError
+from lutloom.errors import DataError, ModelError
 from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import pad, windows
 from lutloom.network import Weights
 from lutloom.passes.rewire import CLOSINGS, LINEAR, with_nodes
 
-FRAMES = 1024
-"""Of the calibration data, at most."""
+FRAMES, LEAST_FRAMES = 1024, 16
+"""Of the calibration data, at most; fewer where values are large."""
+
+MOST_VALUES = 1 << 25
+"""Numbers of one value that are held, at most."""
 
 ROWS = 16384
 """Windows of a layer that are looked at, at most (4 times its inputs where that is more)."""
@@ -54,6 +57,9 @@ def compensate(graph, options):
         ``options.rounding`` is "compensated" and there are no calibration data.
     """
     layers = [node for node in graph.nodes if node.op in LINEAR and _is_ours(node, options)]
+    if options.rounding == "compensated" and not layers:
+        raise ModelError(f"model {graph.name!r} has no layer whose weights can be compensated: real ones that do not "
+                         f"become float16, of at most {MOST_INPUTS:,} inputs; leave out --rounding")
     if options.rounding not in ("auto", "compensated") or not layers:
         return graph
     if options.frames is None:
@@ -86,7 +92,8 @@ class _Walk:
 
     def __init__(self, graph, frames):
         self._graph = graph
-        self._frames = frames[:FRAMES]
+        largest = max(int(np.prod(shape)) for shape in graph.shapes.values())
+        self._frames = frames[:max(LEAST_FRAMES, min(FRAMES, MOST_VALUES // largest))]
         self._left = {}
         for node in graph.nodes:
             for name in node.inputs:
@@ -116,10 +123,12 @@ class _Walk:
 
     def _run(self, node, given):
         """A node's output, in chunks."""
-        step = self._chunk
-        parts = [OPERATORS[node.op](node.params, *(x[at:at + step] for x in given))
-                 for at in range(0, len(given[0]), step)]
-        return np.concatenate(parts).astype(np.float32)
+        step, shape = self._chunk, self._graph.shapes[node.output]
+        y = np.empty((len(given[0]), *shape), np.float32)
+        for at in range(0, len(y), step):
+            part = OPERATORS[node.op](node.params, *(x[at:at + step] for x in given))
+            y[at:at + step] = part.reshape(len(part), *shape)  # a reshape moves nothing, and is not done before
+        return y
 
     @staticmethod
     def _as_it_was(node):
@@ -137,14 +146,14 @@ def _compensated(node, was, now):
     rows, each = real.reshape(len(real), -1), len(real) // groups
     scale = np.broadcast_to(np.array([float(unit) for unit in weights.scale]), len(real)).copy()
     codes, bias = weights.codes.reshape(rows.shape).copy(), np.zeros(len(real))
-    columns = [_columns(node, x, groups) for x in (was, now)]
     shared = len(weights.scale) == 1
     parts = []
     for group in range(groups):
         mine = slice(group * each, (group + 1) * each)
-        data = _Data(columns[0][group], columns[1][group])
+        before = _columns(node, was, group, groups)
+        data = _Data(before, before if was is now else _columns(node, now, group, groups))
         parts.append((mine, data, data.target(rows[mine])))
-    fixed = weights.format.kind == "bitmask" and shared and weights.scale[0] == weights.format.unit  # @1
+    fixed = shared and weights.scale[0] == weights.format.unit  # @1
     for turn in range(ROUNDS):
         if turn and not fixed:
             scale = _refitted(parts, weights.format, codes, scale, shared)
@@ -172,20 +181,19 @@ def _reals(format, codes, scale):
     return format.decode(codes) * scale[:, None]
 
 
-def _columns(node, x, groups):
-    """What a layer's outputs are sums of, for some of its windows: a list of (rows, inputs), one a group."""
+def _columns(node, x, group, groups):
+    """What the outputs of a group are sums of, for some of a layer's windows: (rows, inputs)."""
     if node.op == "dense":
-        return [x[_some(len(x), x.shape[1])]]
+        return x[_some(len(x), x.shape[1])]
     params = node.params
     kernel = np.asarray(params["weight"]).shape[1:3]
     depth = x.shape[-1] // groups
     inputs = kernel[0] * kernel[1] * depth
-    padded = pad(x, params["pads"], 0.0, np.dtype(np.float32))
+    padded = pad(x[..., group * depth:(group + 1) * depth], params["pads"], 0.0, np.dtype(np.float32))
     patches = windows(padded, kernel, params["stride"], params["dilation"])
     batch, height, width = patches.shape[:3]
-    frame, y, x_at = np.unravel_index(_some(batch * height * width, inputs), (batch, height, width))
-    taken = patches[frame, y, x_at]  # (rows, kh, kw, C)
-    return [taken[..., group * depth:(group + 1) * depth].reshape(len(frame), -1) for group in range(groups)]
+    frame, row, column = np.unravel_index(_some(batch * height * width, inputs), (batch, height, width))
+    return patches[frame, row, column].reshape(len(frame), -1)
 
 
 def _some(count, inputs):

@@ -179,6 +179,9 @@ class Lowering:
         """The input of a convolution or dense layer, as codes whose zero can be padded with."""
         value = self.codes(value, node.name)
         tensor = self.tensors[value.tensor]
+        if tensor.format.kind == "bipolar" and node.params["quantised"].format.kind == "float16":
+            raise ModelError(f"layer {node.name!r} has float16 weights and binary activations, for which there is no "
+                             "arithmetic; take int:8 weights or activations of bits")
         if tensor.format.bits > 16:
             raise ModelError(f"layer {node.name!r} takes accumulators of {tensor.format.bits} bits: "
                              "no quantiser stands in front of it")

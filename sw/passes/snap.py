@@ -18,6 +18,9 @@ from lutloom.passes.grids import code_grid, join_unit
 from lutloom.passes.multiplier import multipliers_of, shift_for
 from lutloom.passes.rewire import JOINS, LINEAR, QUANTISERS, rationals, with_node
 
+LEAST_MULTIPLIER = 1 << 12
+"""Scales move by one part in so many, at most."""
+
 
 def snap(graph, options):
     """The graph with exact multipliers in front of its own quantisers (Graph -> Graph)."""
@@ -54,6 +57,8 @@ def _snap_quantiser(graph, quant, options):
         return graph
     slopes = [unit / scale for unit in units]
     multipliers, shift = multipliers_of(slopes, shift_for(slopes))
+    if max(map(abs, multipliers)) < LEAST_MULTIPLIER:
+        return graph  # so narrow a multiplier would move scales too far
     fixed = quant.params.get("fixed", False)
     if len(set(units)) == 1 and not fixed:
         exact = units[0] * (1 << shift) / multipliers[0]

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import exact_graph as exact
 import numpy as np
 import pytest
 
-from lutloom.errors import DataError
+from lutloom.errors import DataError, ModelError
 from lutloom.floating import run, trace
+from lutloom.graph import Node
 from lutloom.passes.compensate import _Data
 from lutloom.quantize import fake_quantised, quantize
 from lutloom.weights import WeightFormat
@@ -91,3 +93,54 @@ def test_nothing_is_changed_without_data():
     other, _ = fake_quantised(MODEL, weights="int:3", activations="float", rounding="nearest")
     x = np.random.default_rng(1).random((3, *graph.shapes[graph.input]))
     assert np.array_equal(run(graph, x), run(other, x))
+
+
+def behind_a_reshape():
+    """A vector that becomes an image, a convolution, a dense layer."""
+    rng = np.random.default_rng(7)
+    graph = exact.chain("model", (4, 4, 1), exact.conv(rng, "c", 6, 1, pads=(1, 1, 1, 1)), exact.relu("r"),
+                        ("flatten", "f", {}), exact.dense(rng, "d", 5, 96))
+    nodes = [replace(node, inputs=tuple("image" if name == "input" else name for name in node.inputs))
+             for node in graph.nodes]
+    return replace(graph, nodes=(Node("reshape", "view", ("input",), "image", {}), *nodes), input_shape=(16,),
+                   input_layout="NC", shapes={**graph.shapes, "input": (16,), "image": (4, 4, 1)})
+
+
+def test_reshapes_are_followed():
+    """A bug: values were not brought into a reshape's shape."""
+    frames = np.random.default_rng(1).random((64, 16))
+    network = quantize(behind_a_reshape(), weights="int:4", calibrate=frames)
+    assert network(network.encode(frames[:3])).shape == (3, 5)
+
+
+@pytest.mark.parametrize("weights", ["int:4@1", "ternary@1", "pow2:3@1", "codebook:4@1"])
+def test_spelled_out_scales_are_kept(weights):
+    """A bug: only those of bit masks were."""
+    graph, _ = fake_quantised(MODEL, weights=weights, calibrate="digits", activations="float")
+    for node in graph.nodes:
+        if "real_weight" in node.params:
+            made = node.params["quantised"]
+            assert made.scale == (made.format.unit,)
+
+
+def test_nothing_to_compensate():
+    with pytest.raises(ModelError, match="has no layer whose weights can be compensated"):
+        quantize(MODEL, weights="float16", rounding="compensated", calibrate="digits")
+
+
+def test_halves_need_integers():
+    """A bug: a dot product refused what the planner gave it, with a traceback."""
+    with pytest.raises(ModelError, match="has float16 weights and binary activations, for which there is no"):
+        quantize(MODEL, weights="float16", activations="binary", calibrate="digits")
+
+
+def test_halves_of_all_sizes_move_no_scale():
+    """A bug: a multiplier of few bits, or none, moved the scale of activations by percents."""
+    weights = np.full((4, 64), 0.01)
+    weights[0, :2] = 60000, 6e-8
+    graph = exact.chain("wide", (64,), ("dense", "a", {"weight": weights, "bias": np.zeros(4)}), exact.relu("r"),
+                        ("dense", "b", {"weight": np.eye(4), "bias": np.zeros(4)}))
+    frames = np.random.default_rng(1).random((50, 64))
+    by_format = [quantize(graph, weights=text, calibrate=frames) for text in ("float16", "int:8")]
+    scales = [float(network.tensors[network.layers[1].output].scale) for network in by_format]
+    assert abs(scales[0] / scales[1] - 1) < 0.01
