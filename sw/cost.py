@@ -33,8 +33,8 @@ PACKING = 1.35  # logic cells over LUTs on iCE40, where flip-flops and carries t
 XNOR = (2.0, 2.55)
 SIGN = (3.8, 5.4)  # + 2 a value bit
 MASK = (3.0, 4.6)  # + 2 a value bit, for each magnitude bit
-SHIFT = (1.0, 1.0)  # a multiplexer a bit and stage
-HALF = (6.0, 7.0)  # a bit of a shifted product
+SHIFT = (1.5, 1.6)  # a multiplexer a bit and stage
+HALF = (7.5, 4.5)  # a bit of a shifted product
 FIXED = (1.0, 2.5)  # + 2 a value bit, for each weight bit
 PAIRED = 2.6  # + 1 a value bit, for each weight bit: ECP5, two products in an adder
 BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
@@ -45,9 +45,9 @@ def product_luts(x_format, w_format, family, lanes):
     alone = _product_luts(x_format, w_format, family)
     if family == "ice40":
         return alone * PACKING
-    if x_format.kind == "bipolar" or w_format.kind != "int":
+    if x_format.kind == "bipolar" or w_format.kind not in ("int", "codebook"):
         return alone
-    paired = w_format.bits * (x_format.bits + PAIRED)
+    paired = _decoded_bits(w_format) * (x_format.bits + PAIRED) + decode_luts(x_format, w_format, family)
     return (paired * (lanes & ~1) + alone * (lanes & 1)) / lanes
 
 
@@ -63,6 +63,8 @@ def decode_luts(x_format, w_format, family):
 
 def _decoded_bits(w_format):
     """Bits of the integers that weights stand for, two's complement."""
+    if w_format.kind == "int":
+        return w_format.bits
     return 1 + max(abs(w_format.low), w_format.high).bit_length()
 
 

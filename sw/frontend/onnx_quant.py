@@ -23,7 +23,8 @@ def quant(op):
         low, high = code_range(bits, signed, narrow)
 
         def encode(array, scale, zero_point):
-            scaled = array / scale + zero_point
+            with np.errstate(over="ignore"):  # clipped to the codes there are
+                scaled = array / scale + zero_point
             return np.where(scaled >= 0, 1, -1) if bipolar else MODES[rounding](np.clip(scaled, low, high))
 
         return _quantised(op, encode, scale, zero_point, "bipolar" if bipolar else "int", bits, signed, narrow)
