@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from lutloom.hw.fifo import ShiftFifo, values_stream
+from lutloom.hw.fifo import ShiftFifo, lookahead, values_stream
 from lutloom.hw.memory import Ram
 from lutloom.schedule import Pipe
 from lutloom.schedule_branches import Fork as ForkSchedule
@@ -166,8 +166,7 @@ class Buffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.ram = ram = self._ram
-        held = self._latency + 2  # beats behind the memory: those on the way, and one to hide the way of a credit
-        m.submodules.head = head = ShiftFifo(bits=self._bits, width=self._width, depth=held)
+        m.submodules.head = head = ShiftFifo(bits=self._bits, width=self._width, depth=self._latency + 2)
         came, leaves, reads = Signal(), Signal(), Signal()
         depth = self._depth
 
@@ -182,19 +181,10 @@ class Buffer(wiring.Component):
         write = self._pointer(m, "write", came)
         m.d.comb += [ram.i_write_en.eq(came), ram.i_write_addr.eq(write), ram.i_write_data.eq(self.i.payload)]
 
-        # Unread beats in the memory, and places left behind it.
         unread = Signal(range(depth + 1))
         m.d.sync += unread.eq(unread + came - reads)
-        places = Signal(range(held + 1), init=held)
-        m.d.sync += places.eq(places + leaves - reads)
-        m.d.comb += reads.eq((unread != 0) & (places != 0))
+        m.d.comb += reads.eq((unread != 0) & lookahead(m, head, ram, self._latency, reads, leaves))
         m.d.comb += ram.i_addr.eq(self._pointer(m, "read", reads))
-        valid = reads
-        for stage in range(self._latency):
-            after_valid = Signal(name=f"s{stage}_valid")
-            m.d.sync += after_valid.eq(valid)
-            valid = after_valid
-        m.d.comb += [head.i.valid.eq(valid), head.i.payload.eq(ram.o_data)]
         if not self._initial:
             wiring.connect(m, head.o, wiring.flipped(self.o))
             m.d.comb += leaves.eq(self.o.valid & self.o.ready)

@@ -69,3 +69,34 @@ class ShiftFifo(wiring.Component):
             with m.Elif(push & ~full[index] & below):
                 m.d.sync += [entries[index].eq(self.i.payload), full[index].eq(1)]
         return m
+
+
+def lookahead(m, head, memory, latency, reads, leaves):
+    """A memory read ahead into a buffer; ``reads`` goes on as long as the buffer has places.
+
+    Parameters
+    ----------
+    m : Module
+    head : ShiftFifo
+        Of ``latency + 2`` beats: those on the way, and one to hide the way of a credit.
+    memory : Rom or Ram
+        Its address stands.
+    latency : int
+    reads, leaves : Signal
+        A beat is read; a beat leaves the head.
+
+    Returns
+    -------
+    Signal
+        There is a place.
+    """
+    held = latency + 2
+    places = Signal(range(held + 1), init=held)
+    m.d.sync += places.eq(places + leaves - reads)
+    valid = reads
+    for stage in range(latency):
+        after = Signal(name=f"s{stage}_valid")
+        m.d.sync += after.eq(valid)
+        valid = after
+    m.d.comb += [head.i.valid.eq(valid), head.i.payload.eq(memory.o_data)]
+    return places != 0

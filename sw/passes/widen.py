@@ -52,6 +52,12 @@ def widen(network: Network) -> Network:
                 f"layer {layer.name!r} ({type(layer).__name__}) has hardware that depends on its numbers; build "
                 "without --patchable"
             )
+        format = getattr(getattr(layer, "weights", None), "format", None)
+        if format is not None and format.values:
+            raise ModelError(
+                f"layer {layer.name!r} has {format} weights, whose table stands in logic and depends on them; build "
+                "without --patchable"
+            )
         source = tensors[layer.input]
         if isinstance(layer, Multiply):
             if layer.output == _logits(network):

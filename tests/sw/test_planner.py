@@ -15,6 +15,9 @@ from lutloom.network import Conv, Flatten, Multiply, SumPool
 from lutloom.network_builder import NetworkBuilder
 from lutloom.plan import Plan, group_layers, identifier
 from lutloom.planner import estimate, plan_network
+from lutloom.requantise_options import Site
+from lutloom.stage_options import stage_options
+from lutloom.unit_area import measure
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,13 @@ def test_identifiers():
     assert identifier("/conv1/Conv") == "conv1_Conv"
     assert identifier("3.fc") == "l3_fc"
     assert identifier("ü") == "layer"
+
+
+def test_units_share_no_dsp_block(tmp_path):
+    """A bug: of an iCE40, whose blocks hold two products, 15 of three units were counted as 8 blocks; they take 9."""
+    network = int8_layers()
+    group = group_layers(network)[0]
+    for option in stage_options(network, group, "first", Site("ice40", 1, False), chip("icebreaker")):
+        stage = option.stage
+        assert option.cost.dsp >= stage.dsp * (stage.units - stage.lut_units) * -(-stage.width // 2)
+    assert measure("uint:8", "int:4", 5, False, True, "ice40", tmp_path).dsp == 3

@@ -19,11 +19,13 @@ from lutloom.network import (
     Reshape,
     Slice,
     TopK,
+    Weights,
 )
 from lutloom.network_builder import NetworkBuilder
 from lutloom.passes.verify import verify
 from lutloom.passes.widen import biased, widen
 from lutloom.sim.random_branches import BranchBuilder
+from lutloom.weights import WeightFormat
 
 
 def network(*ends, seed=1):
@@ -127,3 +129,13 @@ def test_sums_of_codes_are_refused():
     with pytest.raises(ModelError, match=rf"layer 'join.*' \({kind}\) has hardware that depends on its numbers; build "
                                          "without --patchable"):
         widen(network)
+
+
+@pytest.mark.parametrize("format", [WeightFormat("codebook", 2, None, (-3, 0, 7)),
+                                    WeightFormat("float16", 16, None, (9, 12))])
+def test_weights_whose_table_stands_in_logic_are_refused(format):
+    builder = NetworkBuilder((6,), "uint:4")
+    codes = format.encode(np.random.default_rng(1).choice(format.levels, (4, 6)))
+    builder.add(Dense, "fc", Weights(codes, format, (format.unit,)))
+    with pytest.raises(ModelError, match="layer 'fc' has .* weights, whose table stands in logic .*--patchable"):
+        widen(builder.network())
