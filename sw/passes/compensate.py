@@ -20,7 +20,7 @@ from lutloom.golden.conv import pad, windows
 from lutloom.network import Weights
 from lutloom.passes.rewire import CLOSINGS, LINEAR, with_nodes
 
-FRAMES, LEAST_FRAMES = 1024, 16
+FRAMES, LEAST_FRAMES = 4096, 16
 """Of the calibration data, at most; fewer where values are large."""
 
 MOST_VALUES = 1 << 25
