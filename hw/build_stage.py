@@ -9,6 +9,7 @@ from lutloom.errors import FitError, ModelError
 from lutloom.formats import Format
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.build_branch import BRANCHING
+from lutloom.hw.build_sparse import sparse_stage
 from lutloom.hw.geometry import Geometry
 from lutloom.hw.join import TableLookup
 from lutloom.hw.matvec import MatVec
@@ -122,6 +123,10 @@ def make_stage(network, plan, group, stage):
         )
     if pools_whole_map(group):
         return _whole_pool(network, plan, group, stage)
+    if stage.run_bits:
+        shape = accumulator_shape(network, group)
+        requantise = _behind(network, plan, group, stage, shape, None)
+        return sparse_stage(plan, group, stage, shape, requantise)
     where = geometry(group, stage.width, stage.units)
     masked = source.kind == "bipolar" and any(where.pads) and not isinstance(group.main, MaxPool)
     if masked and stage.kind == "dot" and group.image[2] % stage.width:
@@ -165,16 +170,22 @@ def make_stage(network, plan, group, stage):
             kind=kind, rows=where.kernel[0], units=stage.units, x_format=source, acc_shape=acc_shape, masked=masked,
             factors=None if kind == "max" else group.main.factors.reshape(where.out_height, where.out_width),
         )
-    requantise = make_requantise(
-        group.requantise, name=requantise_name, acc_shape=acc_shape, lanes=stage.out_width, center=center,
-        tensor=network.tensors[group.main.output], out_format=group.output.format, place=place, channels=channels,
-        dsp=stage.requantise_dsp, latency=latency, patchable=plan.patchable, steps=stage.steps,
-        paired=plan.paired,
-    )
+    requantise = _behind(network, plan, group, stage, acc_shape, center)
     return Stage(
         name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,
         out_width=stage.out_width, channels=channels, requantise=requantise, out_bits=group.output.format.bits,
         credits=stage.credits, masked=masked,
+    )
+
+
+def _behind(network, plan, group, stage, shape, center):
+    """The requantiser behind a stage's windows."""
+    return make_requantise(
+        group.requantise, name=f"{stage.name}_requantise", acc_shape=shape, lanes=stage.out_width, center=center,
+        tensor=network.tensors[group.main.output], out_format=group.output.format,
+        place="ebr" if plan.patchable else stage.parameters_place, channels=group.channels_out,
+        dsp=stage.requantise_dsp, latency=plan.memory_latency, patchable=plan.patchable, steps=stage.steps,
+        paired=plan.paired,
     )
 
 

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutloom.executor import Unit, predict
 from lutloom.hw.branch import Buffer, Fork
+from lutloom.hw.build_sparse import unfold
 from lutloom.hw.build_stage import adapters, make_stage
 from lutloom.plan import group_layers, image_of, last_group
 
@@ -65,6 +66,11 @@ class Core(wiring.Component):
                 whole = first if source is None else groups[source].results
                 link = self._tap(source, readers[source].index((index, port)))
                 into.append(self._adapted(plan, stage, port, whole, tensor, given, link, len(group.inputs) > 1))
+            vectors = unfold(plan, group, stage)
+            if vectors is not None:
+                after = self._link()
+                self._units.append((f"{stage.name}_unfold", vectors, tuple(into), (after,)))
+                into = [after]
             out = self._link() if len(readers.get(index, ())) > 1 else self._tap(index, 0)
             self._units.append((stage.name, make_stage(network, plan, group, stage), tuple(into), (out,)))
             if len(readers.get(index, ())) > 1:

@@ -150,11 +150,7 @@ class Stage(Buffered):
         ]
         if isinstance(work, Pool):
             m.d.comb += [work.i_row.eq(window.o_row), work.i_column.eq(window.o_column)]
-        if self._weights is not None:
-            m.submodules.weights = self._weights
-            spare = window.lead - self._weights.latency
-            m.d.comb += self._weights.i_addr.eq(window.o_address)
-            m.d.comb += work.i_w.eq(delayed(m, self._weights.o_data, spare, "weights_held"))
+        self._weigh(m, window, work)
         if self._masked:
             lanes = len(work.i_lanes) // len(window.o_taps)
             m.d.comb += work.i_lanes.eq(Cat(tap.replicate(lanes) for tap in window.o_taps))
@@ -164,6 +160,14 @@ class Stage(Buffered):
         )
         self._admit(m, window, left)
         return m
+
+    def _weigh(self, m, window, work):
+        """Bring the weights to the work."""
+        if self._weights is not None:
+            m.submodules.weights = self._weights
+            spare = window.lead - self._weights.latency
+            m.d.comb += self._weights.i_addr.eq(window.o_address)
+            m.d.comb += work.i_w.eq(delayed(m, self._weights.o_data, spare, "weights_held"))
 
     def _admit(self, m, window, left):
         """Credits: a group is launched when the buffer will have room for all that it gives."""

@@ -42,6 +42,68 @@ def table(m, index, values, name, shape):
     return result
 
 
+def waiting(m, g, folds, came, fire, wrap, row, column, last_column):
+    """High while the next fold is the first of a position whose words have not all come.
+
+    Parameters
+    ----------
+    m : Module
+    g : Geometry
+    folds : int
+        Of a position.
+    came, fire, wrap : Value
+        A word comes in; a fold is launched; it is its position's last.
+    row, column, last_column : Value
+        The position.
+    """
+    # Words that came in, less those that the next position needs: not negative when it may start.
+    need = g.need
+    begin = int(need[0, 0])
+    frame = g.height * g.row_words
+    across = np.append(np.diff(need[0]), 0)
+    down = np.append(need[1:, 0] - need[:-1, -1], frame + begin - need[-1, -1])
+    surplus = Signal(signed(bits_for(frame + g.capacity) + 1), init=-begin)
+    steps = [int(step) for step in [*across, *down]]
+    step_shape = signed(max(bits_for(min(steps)), bits_for(max(steps))) + 1)
+    step = Mux(last_column, table(m, row, down, "step_down", step_shape),
+               table(m, column, across, "step_across", step_shape))
+    opens = Signal(init=1)  # the next fold is its position's first
+    with m.If(fire):
+        m.d.sync += opens.eq(wrap)
+    if folds > 1:
+        # Counted off a cycle after the position's first fold, which is soon enough for the next position's.
+        opened, held = Signal(), Signal(step_shape, reset_less=True)
+        m.d.sync += [opened.eq(fire & opens), held.eq(step)]
+        m.d.sync += surplus.eq(surplus - Mux(opened, held, 0) + came)
+    else:
+        m.d.sync += surplus.eq(surplus - Mux(fire, step, 0) + came)
+    return opens & surplus[-1]
+
+
+def has_room(m, g, capacity, came, row_end, row):
+    """High while a word can be taken: ``capacity`` words are held, and rows are free when no window reads them more.
+
+    Parameters
+    ----------
+    m : Module
+    g : Geometry
+    capacity : int
+    came, row_end : Value
+        A word comes in; the last fold of a row of positions is launched.
+    row : Value
+        Of the position.
+    """
+    room = Signal(signed(bits_for(capacity + g.height * g.row_words) + 2), init=capacity - 1)
+    frees = np.diff(g.freed_rows, prepend=0) * g.row_words
+    freed = Signal(range(int(frees.max()) + 1))
+    amount = table(m, row, frees, "frees", freed.shape())
+    m.d.sync += freed.eq(0)
+    with m.If(row_end):
+        m.d.sync += freed.eq(amount)
+    m.d.sync += room.eq(room - came + freed)
+    return ~room[-1]
+
+
 class Window(wiring.Component):
     """Line buffers banked by kernel row, and the sequencer that launches groups of folds out of them.
 
@@ -200,30 +262,10 @@ class Window(wiring.Component):
         column, last_column = counter(m, "column", block_ends, g.out_width)
         row, last_row = counter(m, "row", row_end, g.out_height)
 
-        # Words that came in, less those that the next position needs: not negative when it may start.
-        need = g.need
-        begin = int(need[0, 0])
-        frame = g.height * g.row_words
-        across = np.append(np.diff(need[0]), 0)
-        down = np.append(need[1:, 0] - need[:-1, -1], frame + begin - need[-1, -1])
-        surplus = Signal(signed(bits_for(frame + g.capacity) + 1), init=-begin)
-        steps = [int(step) for step in [*across, *down]]
-        step_shape = signed(max(bits_for(min(steps)), bits_for(max(steps))) + 1)
-        step = Mux(last_column, table(m, row, down, "step_down", step_shape),
-                   table(m, column, across, "step_across", step_shape))
-        came, opens = self.i.valid & self.i.ready, Signal(init=1)  # opens: the next fold is its position's first
-        with m.If(fire):
-            m.d.sync += opens.eq(wrap)
-        if g.cost * g.position_groups > 1:
-            # Counted off a cycle after the position's first fold, which is soon enough for the next position's.
-            opened, held = Signal(), Signal(step_shape, reset_less=True)
-            m.d.sync += [opened.eq(fire & opens), held.eq(step)]
-            m.d.sync += surplus.eq(surplus - Mux(opened, held, 0) + came)
-        else:
-            m.d.sync += surplus.eq(surplus - Mux(fire, step, 0) + came)
-
+        came = self.i.valid & self.i.ready
+        waits = waiting(m, g, g.cost * g.position_groups, came, fire, wrap, row, column, last_column)
         m.d.comb += [
-            fire.eq(busy | (self.i_go & ~(opens & surplus[-1]))),
+            fire.eq(busy | (self.i_go & ~waits)),
             self.o_launch.eq(fire & ~busy),
             first.eq(~busy),
             last.eq(last_word & last_kx),
@@ -274,18 +316,9 @@ class Window(wiring.Component):
     def _write(self, m, banks, row_end, row):
         """The input side: a word into its bank while there is room."""
         g = self._geometry
-        room = Signal(signed(bits_for(g.capacity + g.height * g.row_words) + 2), init=g.capacity - 1)
-        m.d.comb += self.i.ready.eq(~room[-1])
         came = Signal()
         m.d.comb += came.eq(self.i.valid & self.i.ready)
-        frees = np.diff(g.freed_rows, prepend=0) * g.row_words
-        freed = Signal(range(int(frees.max()) + 1))
-        amount = table(m, row, frees, "frees", freed.shape())
-        m.d.sync += freed.eq(0)
-        with m.If(row_end):
-            m.d.sync += freed.eq(amount)
-        m.d.sync += room.eq(room - came + freed)
-
+        m.d.comb += self.i.ready.eq(has_room(m, g, g.capacity, came, row_end, row))
         address = Signal(range(max(2, g.depth_rows * g.row_words)))
         start = Signal.like(address)
         left = Signal(range(max(2, g.row_words)))

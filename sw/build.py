@@ -20,6 +20,7 @@ from lutloom.planner import estimate, plan_network
 from lutloom.quantize import is_network, quantize
 from lutloom.sample import sample
 from lutloom.sim.stream import StreamLayout
+from lutloom.sparse import stored_bits
 from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
 
@@ -387,7 +388,7 @@ def _report(work, model, clock, accuracy, made, output):
         "busy_share": schedules[slowest].busy / interval,
         "resources": resources,
         "accuracy": accuracy,
-        "weight_bits": sum(w.codes.size * w.format.bits for w in weights),
+        "weight_bits": sum(stored_bits(w) for w in weights),
         "layers": reports.layers_of(groups, plan, schedules),
         "folder": str(output),
         "files": sorted(

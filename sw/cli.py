@@ -230,6 +230,9 @@ def _other_quantisation(group):
                        help="of weights: to the nearest level; so that layers' outputs change least for the data of "
                        "--calibrate (default, where there are such and weights are of few bits); or, of bit masks, as "
                        "their source paper did")
+    group.add_argument("--prune", metavar="SHARE",
+                       help="of the weights that become zero, the smallest: 0.9 of all layers "
+                       "together, layer:0.9 of each, output:0.9 of each output, or a list such as 'conv*=0.5,ip1=0.95'")
     group.add_argument("--activations", type=_activations, metavar="BITS|binary|float",
                        help="bits of every activation (default 8); float for 'evaluate --mode simulated' only")
     group.add_argument("--calibrate", metavar="D", help="data that ranges of activations are taken from (x suffices)")

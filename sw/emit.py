@@ -9,10 +9,12 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
+from lutloom.hw.build_sparse import coding_of, zero_of
 from lutloom.hw.core import Core
 from lutloom.hw.memory import Target
 from lutloom.memories import behavioural, hex_image
 from lutloom.plan import FORMAT_VERSION, group_layers, window_of
+from lutloom.sparse import entries_of, matrix_of
 from lutloom.toolchain import tools
 
 TOP = "lutloom_core"
@@ -132,6 +134,18 @@ def write_rtl(network, plan, folder, toolchain="yowasp"):
     return core, text, target, prediction
 
 
+def _sparse_record(group, stage):
+    """What the manifest says of weights that are stored without zeros."""
+    fill, coding = zero_of(group), coding_of(group, stage)
+    matrix = matrix_of(group.main, group.image[2], stage.width, fill)
+    lengths = coding.lengths(entries_of(matrix, fill, stage.width, stage.run_bits))
+    return {
+        "order": "group of outputs; in a word unit, place in the word, code and above it the step; first lowest",
+        "kernel": list(group.main.weights.codes.shape[1:3]) if group.main.weights.codes.ndim == 4 else [1, 1],
+        "run_bits": stage.run_bits, "zero": fill, "lengths": lengths.tolist(),
+    }
+
+
 def manifest(network, plan, target):
     """What ``rom/manifest.json`` says: a record a memory image.
 
@@ -147,14 +161,18 @@ def manifest(network, plan, target):
             group, stage = groups[stage_name]
             if name == f"{stage_name}_weights":
                 weights = group.main.weights
+                record |= _sparse_record(group, stage) if stage.run_bits else {
+                    "order": "block, replay, kernel column, word; in a word unit, kernel row, channel; first lowest",
+                    "kernel": list(window_of(group)["kernel"]) if weights.codes.ndim == 4 else [1, 1],
+                }
                 record |= {
                     "layer": group.main.name, "holds": "weights", "shape": list(weights.codes.shape),
                     "format": str(weights.format), "values": list(weights.format.values),
-                    "code_bits": weights.format.bits,
-                    "order": "block, replay, kernel column, word; in a word unit, kernel row, channel; first lowest",
-                    "kernel": list(window_of(group)["kernel"]) if weights.codes.ndim == 4 else [1, 1],
-                    "units": stage.units, "lanes": stage.width, "groups": getattr(group.main, "groups", 1),
+                    "code_bits": weights.format.bits, "units": stage.units, "lanes": stage.width,
+                    "groups": getattr(group.main, "groups", 1),
                 }
+            elif name == f"{stage_name}_lengths":
+                record |= {"layer": group.main.name, "holds": "lengths"}
             else:  # a sum of matches has a constant even where the network has no requantisation
                 layer = group.requantise or group.main
                 record |= {"layer": layer.name, "holds": type(layer).__name__.lower()}

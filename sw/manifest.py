@@ -10,6 +10,7 @@ from lutloom.hw.geometry import Geometry
 from lutloom.memories import read_hex_image
 from lutloom.plan import FORMAT_VERSION
 from lutloom.rom import codes_of_depthwise_words, unpack, weights_of_words
+from lutloom.sparse import Coding, codes_of_matrix, matrix_of_words
 
 
 def read_manifest(folder):
@@ -42,6 +43,11 @@ def words_to_weights(record, words):
     conv = shape[0], *record["kernel"], shape[-1]
     outputs, kh, kw, channels = conv
     blocks, units, lanes = record["groups"], record["units"], record["lanes"]
+    if record.get("run_bits"):
+        whole = outputs, kh * kw * -(-channels * blocks // lanes) * lanes
+        matrix = matrix_of_words(words, record["lengths"], whole, record["zero"],
+                                 Coding(lanes, units, record["run_bits"]), record["code_bits"])
+        return codes_of_matrix(matrix, conv, blocks, lanes).reshape(shape).astype(np.uint16)
     if blocks > 1 and channels == 1:
         codes = codes_of_depthwise_words(unpack(words, record["code_bits"], units * kh), units, conv)
         return codes.reshape(shape).astype(np.uint16)

@@ -18,6 +18,7 @@ import numpy as np
 from lutloom.formats import Format
 from lutloom.layers_arithmetic import Add, Product, Softmax, Sum, Table, Times
 from lutloom.layers_moving import Broadcast, Concat, Constant, Pad, Reshape, Slice, State, Transpose
+from lutloom.weight_spec import SPARSE
 from lutloom.weights import WeightFormat
 
 
@@ -58,16 +59,24 @@ class Weights:
     format : WeightFormat
     scale : tuple of Fraction
         Real value of integer 1: one for the layer, or one an output.
+    sparse : bool
+        Zeros need not be stored.
     """
 
     codes: np.ndarray
     format: WeightFormat
     scale: tuple[Fraction, ...]
+    sparse: bool = False
 
     @property
     def integers(self):
         """int32 array of codes' shape: the integers that the codes stand for."""
         return self.format.decode(self.codes)
+
+    @property
+    def spec(self):
+        """Format as ``--weights`` names it, without the scale."""
+        return f"{self.format}{SPARSE * self.sparse}"
 
 
 @dataclass(frozen=True, eq=False)

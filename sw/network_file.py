@@ -152,6 +152,8 @@ def _layer_to_json(index, layer, arrays):
         if isinstance(value, net.Weights):
             arrays[f"{index}.{field.name}"] = value.codes
             entry[field.name] = {"format": str(value.format), "scale": [str(scale) for scale in value.scale]}
+            if value.sparse:
+                entry[field.name]["sparse"] = True
             if value.format.values:
                 entry[field.name]["values"] = list(value.format.values)
         elif isinstance(value, np.ndarray):
@@ -174,7 +176,8 @@ def _layer_from_json(index, entry, arrays):
         elif isinstance(value, dict):
             scale = tuple(Fraction(text) for text in value["scale"])
             fields[name] = net.Weights(arrays[f"{index}.{name}"],
-                                       WeightFormat.parse(value["format"], value.get("values", ())), scale)
+                                       WeightFormat.parse(value["format"], value.get("values", ())), scale,
+                                       bool(value.get("sparse", False)))
         elif isinstance(value, list):
             fields[name] = tuple(value)
     return kind(**fields)

@@ -61,7 +61,9 @@ class StagePlan:
     credits : int
         Output beats that its buffer holds.
     weights_place, parameters_place, rows_place : "ebr" or "lut"
-        Of weights, of the requantiser's numbers, and of the rows that a window holds.
+        Of weights, of the requantiser's numbers, and of the rows (or vectors) that a window holds.
+    run_bits : int
+        Of the step from one weight that is not zero to the next, where zeros are skipped; 0: all weights are stored.
     buffers : tuple of int
         Beats held by a buffer in front of each input, where ways of different length meet; 0: there is none.
     """
@@ -79,6 +81,7 @@ class StagePlan:
     weights_place: str = "ebr"
     parameters_place: str = "lut"
     rows_place: str = "ebr"
+    run_bits: int = 0
     buffers: tuple[int, ...] = ()
 
     @property

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from math import ceil, gcd, prod
+from math import ceil, gcd
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from lutloom.hw.core import Core
 from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_chain
 from lutloom.requantise_options import Site
 from lutloom.schedule import Windowed
+from lutloom.sparse import stored_bits
 from lutloom.stage_options import stage_cost, stage_options
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
@@ -408,10 +409,10 @@ def _fastest(groups, options, paces, have):
 def _check_weights(groups, chip):
     """FitError at once where the weights are more than all the memory of a chip, its LUTs included."""
     layers = [group.main for group in groups if hasattr(group.main, "weights")]
-    need = sum(layer.weights.codes.size * layer.weights.format.bits for layer in layers)
+    need = sum(stored_bits(layer.weights) for layer in layers)
     have = chip.ebr_blocks * chip.ebr_bits + BITS_IN_A_LUT * chip.lut4
     if need > have:
-        worst = max(layers, key=lambda layer: layer.weights.codes.size * layer.weights.format.bits)
+        worst = max(layers, key=lambda layer: stored_bits(layer.weights))
         raise FitError(
             f"the weights take {need / 8192:,.0f} KiB, those of layer {worst.name!r} most, but {chip.device} holds "
             f"{chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB in block RAM; store fewer bits a weight (--weights "
@@ -432,7 +433,7 @@ def _refuse(groups, options, pace, have, chip, fps):
                     f"layer {group.main.name!r} keeps more rows than the {chip.ebr_blocks} block RAMs of {chip.device} "
                     "hold; take a larger board (lutloom boards)"
                 )
-            bits = prod(weights.codes.shape) * weights.format.bits
+            bits = stored_bits(weights)
             raise FitError(
                 f"layer {group.main.name!r} needs {bits / 8192:,.0f} KiB of block RAM for its weights, but "
                 f"{chip.device} holds {chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB; store fewer bits a weight "

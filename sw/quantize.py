@@ -22,13 +22,16 @@ from lutloom.passes.hoist import hoist
 from lutloom.passes.lower import lower
 from lutloom.passes.lower_integer import lower_integer
 from lutloom.passes.options import InputFormat, Options
+from lutloom.passes.prune import prune
 from lutloom.passes.rewire import QUANTISERS
 from lutloom.passes.snap import snap
 from lutloom.passes.take_input import first_quantiser, take_input
 from lutloom.passes.take_input import input_format as format_of_input
+from lutloom.passes.trim import trim
 from lutloom.passes.verify import verify
 from lutloom.passes.weigh import choose, real_layers, weigh
 from lutloom.passes.weigh_integer import weigh_integer
+from lutloom.prune_spec import parse_pruning
 
 ROUNDINGS = ("auto", "nearest", "mask", "compensated")
 REQUANTISERS = ("auto", "thresholds", "multiply")
@@ -38,9 +41,15 @@ def _verified(network, options):
     return verify(network)
 
 
+def _trimmed(network, options):
+    sparse = any(getattr(layer, "weights", None) is not None and layer.weights.sparse for layer in network.layers)
+    return trim(network) if options.pruning or sparse else network
+
+
 QUANTISING = (
     fold,  # batch norms into weights, steps that do nothing out
     take_input,  # a quantiser at the model's input becomes the input's format
+    prune,  # small weights to zero
     weigh,  # weights into stored codes
     calibrate,  # quantisers where activations are real numbers
     compensate,  # codes of weights by what the layers give for calibration data
@@ -52,6 +61,7 @@ QUANTISING = (
 PASSES = (
     *QUANTISING,
     lower,  # Graph -> Network
+    _trimmed,  # of pruned networks: channels that no longer reach the output out
     _verified,
 )
 
@@ -65,7 +75,7 @@ INTEGER_PASSES = (
 
 
 def quantize(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, requant="auto", progress=None):
+             input_format=None, method="mse", rounding=None, prune=None, requant="auto", progress=None):
     """The integer network of a model.
 
     Parameters
@@ -92,6 +102,9 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         Of weights. nearest: each to its nearest level. mask: of bitmask weights as the source paper did. compensated:
         so that what layers give for calibration data changes least. auto, where nothing is said: compensated where
         there are calibration data and weights are of few bits, nearest else.
+    prune : str, optional
+        Share of the weights that become zero: ``0.9`` of all layers together, ``layer:0.9`` of each, ``output:0.9`` of
+        each output, or a list such as ``conv*=0.5,ip1=0.95``.
     requant : "auto", "thresholds" or "multiply"
     progress : function of (step, done, total), optional
 
@@ -111,7 +124,7 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         return Network.load(model)
     graph, options = prepared(model, weights=weights, activations=activations, calibrate=calibrate,
                               input_scale=input_scale, input_zero=input_zero, input_format=input_format,
-                              method=method, rounding=rounding, requant=requant, progress=progress)
+                              method=method, rounding=rounding, prune=prune, requant=requant, progress=progress)
     result = graph
     for step in PASSES if graph.arithmetic == "real" else INTEGER_PASSES:
         result = step(result, options)
@@ -142,14 +155,14 @@ def fake_quantised(model, *, activations=None, **choices):
     if as_float:
         _check_activations(graph, options)
         options = replace(options, simulated=True)
-    steps = (fold, take_input, weigh, compensate) if as_float else QUANTISING
+    steps = (fold, take_input, prune, weigh, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
 
 
 def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, requant="auto", progress=None):
+             input_format=None, method="mse", rounding=None, prune=None, requant="auto", progress=None):
     """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""
     progress = progress or (lambda *_: None)
     for what, value, choices in (("method", method, METHODS), ("rounding", rounding, (None, *ROUNDINGS)),
@@ -162,7 +175,7 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
     graph = model if isinstance(model, Graph) else load_graph(model)
     if graph.arithmetic != "real":
         choices = {"--activations": activations, "--calibrate": calibrate, "--input-scale": input_scale,
-                   "--input-zero": input_zero, "--input": input_format}
+                   "--input-zero": input_zero, "--input": input_format, "--prune": prune}
         return graph, _integer_options(graph, model, weights, rounding, choices, progress)
     given = _input(graph, input_format, input_scale, input_zero)
     frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
@@ -170,8 +183,11 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
             "weights": str(weights) if weights is not None else "",
             "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(bits),
             "method": method, "rounding": rounding or ROUNDINGS[0]}
-    options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, info=info,
-                      progress=progress)
+    pruning = () if prune is None else parse_pruning(prune)
+    if pruning:
+        info["prune"] = ",".join(map(str, pruning))
+    options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, pruning=pruning,
+                      info=info, progress=progress)
     if rounding is not None:
         _check_rounding(graph, options)
     if activations is not None:

@@ -8,6 +8,7 @@ from lutloom.folder import check_build
 from lutloom.network import Multiply, Thresholds
 from lutloom.plan import window_of
 from lutloom.terminal import table
+from lutloom.weight_spec import SPARSE
 
 RESOURCES = {"lut4": "LUT4", "ff": "flip-flops", "carry": "carry", "ebr": "EBR", "spram": "SPRAM", "dsp": "DSP"}
 REQUIRED = {"clock_mhz", "interval_cycles", "latency_cycles", "frames_per_second", "resources", "weight_bits", "layers"}
@@ -130,13 +131,18 @@ def layers_of(groups, plan, schedules):
         rows.append({
             "name": group.main.name,
             "op": type(group.main).__name__.lower(),
-            "format": str(weights.format) if weights is not None else str(group.output.format),
+            "format": _stored(weights, stage) if weights is not None else str(group.output.format),
             "lanes": rows_of_kernel * (1 if group.depthwise else stage.width) if stage.kind == "dot" else stage.width,
             "units": stage.units,
             "interval_cycles": schedules[stage.name].busy or None,
             "memory": stage.weights_place if weights is not None else None,
         })
     return rows
+
+
+def _stored(weights, stage):
+    """Format of a stage's weights as they are stored."""
+    return f"{weights.format}{SPARSE * bool(stage.run_bits)}"
 
 
 def write(folder, report):

@@ -15,17 +15,18 @@ import numpy as np
 class Windowed:
     """A stage with an input buffer: groups of folds launched when their input is there and the output has room.
 
-    All counts are per frame and repeat with it. Group g takes ``cost`` cycles, one fold each, and starts no earlier
-    than one cycle after (1) the last fold of the group before, (2) input word ``need[g] - 1`` came in, (3) the output
-    buffer has room for ``room`` beats. Its ``emits[g]`` beats are offered ``delay`` cycles after its last fold and
-    every ``gap`` cycles behind that. When its last fold has gone, the first ``frees[g]`` words of the frame have room
-    again.
+    All counts are per frame and repeat with it. Group g takes ``cost`` cycles, or ``costs[g]``, one fold each, and
+    starts no earlier than one cycle after (1) the last fold of the group before, (2) input word ``need[g] - 1`` came in
+    (``hold`` cycles after that), (3) the output buffer has room for ``room`` beats. Its ``emits[g]`` beats are offered
+    ``delay`` cycles after its last fold and every ``gap`` cycles behind that. When its last fold has gone, the first
+    ``frees[g]`` words of the frame have room again.
 
     Parameters
     ----------
     words : int
         Input words a frame.
     cost : int
+        Of the shortest group, where they differ.
     need, emits, frees : int64 arrays (groups,)
     capacity : int
         Input words held.
@@ -37,6 +38,9 @@ class Windowed:
     gap : int
     free_delay : int
         Cycles from the last fold to the first cycle in which the freed words can be written.
+    hold : int
+    costs : int64 array (groups,), optional
+        Where groups differ.
     """
 
     words: int
@@ -50,11 +54,13 @@ class Windowed:
     delay: int
     gap: int = 1
     free_delay: int = 2
+    hold: int = 1
+    costs: np.ndarray | None = None
 
     @property
     def busy(self):
         """Cycles a frame in which the stage's arithmetic works."""
-        return self.cost * len(self.need)
+        return self.cost * len(self.need) if self.costs is None else int(self.costs.sum())
 
     @property
     def beats_out(self):
@@ -72,6 +78,7 @@ class _WindowedRun:
         self.need = schedule.need.tolist()
         self.emits = schedule.emits.tolist()
         self.frees = schedule.frees.tolist()
+        self.costs = [schedule.cost] * len(self.need) if schedule.costs is None else schedule.costs.tolist()
         self.frame = 0
         self.group = 0
         self.last_fold = -1
@@ -91,13 +98,13 @@ class _WindowedRun:
                 return moved
             begin = self.last_fold + 1
             if need:
-                begin = max(begin, arrived[need - 1] + 1)
+                begin = max(begin, arrived[need - 1] + s.hold)
             waits = self.launched + s.room - s.credits
             if waits > len(left):
                 return moved
             if waits > 0:
                 begin = max(begin, left[waits - 1] + 1)
-            self.last_fold = begin + s.cost - 1
+            self.last_fold = begin + self.costs[self.group] - 1
             first = self.last_fold + s.delay
             emits = self.emits[self.group]
             self.offers.extend(range(first, first + emits * s.gap, s.gap))

@@ -5,13 +5,16 @@ from math import gcd
 
 from lutloom import cost as costs
 from lutloom.cost import Cost
+from lutloom.hw.build_sparse import is_unfolded, skips_zeros, windows_of
 from lutloom.hw.build_stage import accumulator_shape, filled, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
+from lutloom.sparse import Coding, best_run_bits, entries_of_layer, lengths_in_logic
 
 MOST_PRODUCTS = 4096
+MOST_STREAMS = 64  # units times values a word of a stage that skips zeros: each has a memory of its own
 SOFTMAX_CYCLES, SOFTMAX_VALUE_CYCLES = 318, 58  # of lutloom.hw.softmax: a vector, and each of its values
 MOST_UNEVEN, MOST_IDLE = 33, 1 / 16  # units that do not divide the outputs: how many, and what share of them idles
 IN_LUTS = (0, 1, 2, 3)  # quarters of a stage's units whose products are in LUTs, where the others' are on DSP blocks
@@ -61,7 +64,7 @@ def stage_cost(network, group, stage, site):
     """
     make = _Maker(network, group, stage.name, stage.layers, site)
     if stage.kind == "dot":
-        ways = make.dot(stage.width, stage.units, stage.dsp)
+        ways = (make.sparse if stage.run_bits else make.dot)(stage.width, stage.units, stage.dsp)
     elif stage.kind == "pool":
         ways = make.pool(stage.width)
     elif stage.kind == "join":
@@ -106,6 +109,7 @@ class _Maker:
                     for dsp in self._dsp(s < STEPS_IN_LUTS or isinstance(group.main, Product))]
         if group.kind not in ("dot", "pool", "map"):
             return [self.stream(width) for width in _stream_widths(group)]
+        sparse = group.kind == "dot" and skips_zeros(group) and not self.site.patchable
         for width in _word_widths(group):
             if group.kind == "pool":
                 found += self.pool(width)
@@ -118,6 +122,8 @@ class _Maker:
                 for count in units:
                     for dsp in self._dsp(_multiplies(group)):
                         found += self.dot(width, count, dsp)
+                        if sparse and width * count <= MOST_STREAMS:
+                            found += self.sparse(width, count, dsp)
         return found
 
     def _dsp(self, able):
@@ -249,6 +255,56 @@ class _Maker:
             blocks = (units - lut_units) * costs.dsp_blocks(lanes, site.family)  # a unit shares none with others
             found += self._with_requantisation(stage, Cost(_window_cycles(where), int(luts_here), ebr, blocks), where)
         return found
+
+    def sparse(self, width, units, dsp):
+        """Ways to build a stage of dot products that skips zeros."""
+        group, site = self.group, self.site
+        weights, source, where = group.main.weights, group.input.format, windows_of(group, width)
+        code_bits, streams, positions = weights.format.bits, units * width, where.out_height * where.out_width
+        run_bits = best_run_bits(group.main, group.image[2], width, units)
+        entries, words = entries_of_layer(group.main, group.image[2], width, run_bits)
+        plain = Coding(width, units, run_bits).lengths(entries)
+        acc_bits = accumulator_shape(self.network, group).width
+        place_bits = (2 * words).bit_length()
+        luts = costs.STAGE + streams * 2 * place_bits + units * acc_bits * 2
+        ebr = 0
+        if is_unfolded(where):
+            luts += costs.STAGE
+            ebr += self._blocks("ram", source.bits * width, (min(where.span, where.height) + where.stride[0])
+                                * where.row_words)
+        if not lengths_in_logic(plain) and plain.min() != plain.max():
+            ebr += self._blocks("rom", int(plain.max()).bit_length(), len(plain))
+        in_luts = costs.product_luts(source, weights.format, site.family, width)
+        on_dsp_luts = source.bits + code_bits + costs.decode_luts(source, weights.format, site.family)
+        typical = max(int(plain.min()), int(plain.mean()) // 2)
+        found = []
+        for place, place_luts, blocks in self._vectors(source.bits, 2 * words):
+            stage = StagePlan(self.name, "dot", self.layers, width, units, units, dsp=dsp, rows_place=place,
+                              run_bits=run_bits)
+            products = streams * (on_dsp_luts if dsp else in_luts)
+            dsps = units * costs.dsp_blocks(width, site.family) if dsp else 0
+            for out_width in _out_widths(units, typical, group):
+                beats = -(-units // out_width)
+                for way in requantise_ways(self.network, group, out_width, typical // beats, dsp, site):
+                    lengths = Coding(width, units, run_bits, max(2, beats * way.steps)).lengths(entries)
+                    depth, word = int(lengths.sum()), streams * (code_bits + run_bits)
+                    in_logic = depth * word <= 256
+                    roms = 0 if in_logic else self._blocks("rom", word, depth)
+                    cycles = max(positions * max(depth, words), where.height * where.row_words)
+                    cost = Cost(cycles, int(luts + products + streams * place_luts + way.lut4),
+                                ebr + roms + streams * blocks + way.ebr, dsps + way.dsp)
+                    found.append(Option(replace(
+                        stage, out_width=out_width, parameters_place=way.place, steps=way.steps,
+                        weights_place="lut" if in_logic else "ebr"), cost))
+        return found
+
+    def _vectors(self, bits, depth):
+        """(place, LUT4s, block RAMs) of a memory of vectors: in block RAM, and in LUTs where it is short."""
+        ways = [("ebr", 0, self._blocks("ram", bits, depth))]
+        if self.site.family == "ecp5" and depth <= costs.ROWS_IN_LUTS:
+            sixteens = -(-depth // 16)
+            ways.append(("lut", -(-bits // 4) * (6 * sixteens + 4 * (sixteens - 1)), 0))
+        return ways
 
     def _with_requantisation(self, stage, base, where):
         """A stage's options of different output widths and requantisers, and of its rows in blocks or LUTs."""

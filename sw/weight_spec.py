@@ -1,6 +1,6 @@
 """What a user asks for with ``--weights``: one format, or a comma list of ``pattern=format``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -12,6 +12,9 @@ SEARCH_DIGITS = 8
 """``bitmask:n`` chooses among patterns of at most so many digits (the sign counted)."""
 
 SCALES = ("one", "layer", "channel")
+
+SPARSE = "+sparse"
+"""Behind a format: zeros are not stored, where that is less."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class FormatChoice:
         Of the codebook to find.
     real : bool
         The weights stay real numbers: simulated mode only.
+    sparse : bool
+        Zeros need not be stored.
     """
 
     format: WeightFormat | None
@@ -39,6 +44,7 @@ class FormatChoice:
     search_bits: int | None = None
     entries: int | None = None
     real: bool = False
+    sparse: bool = False
 
     def __post_init__(self):
         ways = self.format is not None, self.search_bits is not None, self.entries is not None, self.real
@@ -60,7 +66,8 @@ class FormatChoice:
             name = str(self.format)
         else:
             name = f"bitmask:{self.search_bits}" if self.entries is None else f"codebook:{self.entries}"
-        if name == "float16":
+        name += SPARSE * self.sparse
+        if name.startswith("float16"):
             return name
         return f"{name}@{1 if self.scale == 'one' else self.scale}"
 
@@ -77,7 +84,10 @@ class FormatChoice:
     @classmethod
     def parse(cls, text, rounding="nearest"):
         """Read ``int:4``, ``bitmask:3@layer``, ``bitmask:X0.0XX`` ...; ValueError for anything else."""
-        name, at, scale = text.strip().partition("@")
+        plain = text.strip().removesuffix(SPARSE)
+        name, at, scale = plain.partition("@")
+        if plain != text.strip() or name.endswith(SPARSE):
+            return _sparse(cls.parse(name.removesuffix(SPARSE) + at + scale, rounding))
         if at and scale not in ("1", "layer", "channel"):
             raise ValueError(f"the scale of a weight format must be @1, @layer or @channel, not @{scale}")
         kind, _, rest = name.partition(":")
@@ -150,6 +160,13 @@ def parse_spec(text, rounding="nearest"):
         except ValueError as error:
             raise ModelError(f"--weights cannot be {part!r}: {error}") from None
     return Spec(tuple(entries))
+
+
+def _sparse(choice):
+    """A choice whose zeros need not be stored; ValueError for weights that are stored in no form, or have no zero."""
+    if choice.real or (choice.format is not None and choice.format.kind == "binary"):
+        raise ValueError(f"{SPARSE} is of stored weights that can be zero, not of {choice}; leave it out")
+    return replace(choice, sparse=True)
 
 
 def _scale(text, default):

@@ -10,6 +10,7 @@ No labels and no training; codes stay what they were where the error on these da
 # "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2023 (the order of columns, the
 # Cholesky form); Nagel et al., "Data-Free Quantization through Weight Equalization and Bias Correction", 2019.
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,7 +18,6 @@ import numpy as np
 from lutloom.errors import DataError, ModelError
 from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import pad, windows
-from lutloom.network import Weights
 from lutloom.passes.rewire import CLOSINGS, LINEAR, with_nodes
 
 FRAMES, LEAST_FRAMES = 4096, 16
@@ -83,7 +83,7 @@ def _is_ours(node, options):
     weights, real = node.params.get("quantised"), node.params.get("real_weight")
     if real is None or weights is None:
         return False
-    narrow = weights.format.bits <= MOST_BITS or options.rounding == "compensated"
+    narrow = weights.format.bits <= MOST_BITS or options.rounding == "compensated" or "kept" in node.params
     return narrow and weights.format.kind != "float16" and int(np.prod(real.shape[1:])) <= MOST_INPUTS
 
 
@@ -146,6 +146,7 @@ def _compensated(node, was, now):
     rows, each = real.reshape(len(real), -1), len(real) // groups
     scale = np.broadcast_to(np.array([float(unit) for unit in weights.scale]), len(real)).copy()
     codes, bias = weights.codes.reshape(rows.shape).copy(), np.zeros(len(real))
+    kept = params["kept"].reshape(rows.shape) if "kept" in params else None
     shared = len(weights.scale) == 1
     parts = []
     for group in range(groups):
@@ -159,7 +160,7 @@ def _compensated(node, was, now):
             scale = _refitted(parts, weights.format, codes, scale, shared)
         found = codes.copy()
         for mine, data, target in parts:
-            found[mine] = data.choose(target, weights.format, scale[mine])
+            found[mine] = data.choose(target, weights.format, scale[mine], None if kept is None else kept[mine])
         old, new = (sum(data.error(rows[mine], _reals(weights.format, each_codes[mine], scale[mine]))
                         for mine, data, _ in parts) for each_codes in (codes, found))
         if new < old:
@@ -167,9 +168,9 @@ def _compensated(node, was, now):
     for mine, data, _ in parts:
         bias[mine] = data.shift(rows[mine], _reals(weights.format, codes[mine], scale[mine]))
     scales = scale[:1] if shared else scale
-    kept = weights.scale if np.array_equal(scales, [float(unit) for unit in weights.scale]) else tuple(
+    scale_kept = weights.scale if np.array_equal(scales, [float(unit) for unit in weights.scale]) else tuple(
         Fraction(float(unit)) for unit in scales)
-    made = Weights(codes.reshape(real.shape), weights.format, kept)
+    made = replace(weights, codes=codes.reshape(real.shape), scale=scale_kept)
     before = np.zeros(len(real)) if params["real_bias"] is None else np.asarray(params["real_bias"], np.float64)
     exact = {key: value for key, value in params.get("exact", {}).items() if key != "bias"}
     return node.with_params(quantised=made, weight=_reals(weights.format, codes, scale).reshape(real.shape),
@@ -261,17 +262,20 @@ class _Data:
         """What the outputs are too small by on average."""
         return real @ self._mean[0] - quantised @ self._mean[1]
 
-    def choose(self, target, format, scale):
-        """Codes (N, inputs), one input after the other."""
+    def choose(self, target, format, scale, kept=None):
+        """Codes (N, inputs), one input after the other; zero where a weight is not ``kept``."""
         order = np.argsort(-np.diag(self._damped), kind="stable")
         inverse = np.linalg.inv(self._damped[np.ix_(order, order)])
         upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
         free, codes = target[:, order].copy(), np.zeros(target.shape, np.uint16)
+        zero = None if kept is None else format.encode(np.zeros(1, int))[0]
         for begin in range(0, len(order), BLOCK):
             end = min(begin + BLOCK, len(order))
             errors = np.zeros((len(target), end - begin))
             for at in range(begin, end):
                 column = format.quantise(free[:, at], scale)
+                if kept is not None:
+                    column = np.where(kept[:, order[at]], column, zero)
                 codes[:, at] = column
                 error = (free[:, at] - format.decode(column) * scale) / upper[at, at]
                 errors[:, at - begin] = error

@@ -45,6 +45,7 @@ class Options:
     compared_bits : int
     simulated : bool
         The graph is computed in floats, with activations as they are: layers may keep real weights.
+    pruning : tuple of lutloom.prune_spec.Pruning
     info : mapping of str to str
         What the network shall say about where it came from.
     progress : function of (step, done, total)
@@ -59,5 +60,6 @@ class Options:
     requantiser: str = "auto"
     compared_bits: int = 4
     simulated: bool = False
+    pruning: tuple = ()
     info: Mapping[str, str] = field(default_factory=dict)
     progress: Callable = _silent

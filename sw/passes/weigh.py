@@ -35,6 +35,7 @@ def weigh(graph, options):
                                  "or 'evaluate --mode simulated --activations float'")
             continue
         weights = _fitted(node, real, choices[node.name]) if node.name in choices else source_weights(node)
+        real = node.params.get("unpruned", real)
         scale = np.array([float(unit) for unit in weights.scale]).reshape((-1,) + (1,) * (real.ndim - 1))
         ours = dict(real_weight=real, real_bias=node.params["bias"]) if node.name in choices else {}
         changes[node.output] = node.with_params(quantised=weights, weight=weights.integers * scale, **ours)
@@ -81,9 +82,29 @@ def _fitted(node, real, choice):
     """Real weights in the chosen format."""
     try:
         format, scale, codes = fit(choice.format, real, choice)
+        if "kept" in node.params:
+            format, codes = with_zeros(format, codes, node.params["kept"])
     except ValueError as error:
         raise ModelError(f"layer {node.name!r}: {error}") from None
-    return Weights(codes, format, scale)
+    return Weights(codes, format, scale, choice.sparse)
+
+
+def with_zeros(format, codes, kept):
+    """(format, codes) with zero where a weight is not ``kept``; a codebook gets a zero for it, if it has none.
+
+    Raises
+    ------
+    ValueError
+        The format has no zero.
+    """
+    if 0 not in format.levels and format.kind == "codebook":
+        values = np.array(format.values)
+        values[np.argmin(np.abs(values))] = 0
+        format = replace(format, values=tuple(map(int, values)))
+    if 0 not in format.levels:
+        raise ValueError(f"its weights cannot be pruned and {format}, which has no zero; take ternary, or leave it out "
+                         "of --prune")
+    return format, np.where(kept, codes, format.encode(np.zeros(1, int))[0]).astype(codes.dtype)
 
 
 def source_weights(node):

@@ -44,7 +44,7 @@ def _fitted(graph, node, choice):
     except ValueError as error:
         raise ModelError(f"layer {node.name!r}: {error}") from None
     scales = np.array([float(unit) for unit in scale], np.float32)
-    weights = Weights(codes, format, tuple(Fraction(float(unit)) for unit in scales))
+    weights = Weights(codes, format, tuple(Fraction(float(unit)) for unit in scales), choice.sparse)
     units = scales.astype(np.float64).reshape((-1,) + (1,) * (real.ndim - 1))
     changes = {"quantised": weights, "weight_scale": scales if scales.size > 1 else scales[0],
                "weight": weights.integers * units}

@@ -1,0 +1,57 @@
+"""Prune: the smallest weights become zero, as many as ``--prune`` says."""
+
+# Ref: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015 (by magnitude)
+
+import numpy as np
+
+from lutloom.errors import ModelError
+from lutloom.passes.rewire import LINEAR, with_nodes
+from lutloom.prune_spec import chosen
+
+
+def prune(graph, options):
+    """The graph with zeros in its convolutions and dense layers (Graph -> Graph).
+
+    Such a layer has ``kept``, which of its weights are not pruned, and ``unpruned``, its weights as they were: what
+    compensated rounding holds it against.
+
+    Raises
+    ------
+    ModelError
+        The model brings its weights quantised, or an entry matches no layer.
+    """
+    if not options.pruning:
+        return graph
+    free = [node for node in graph.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
+    if not free:
+        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --prune")
+    entries = chosen(options.pruning, [node.name for node in free])
+    weights = {node.name: np.asarray(node.params["weight"], np.float64) for node in free if node.name in entries}
+    kept = {}
+    for entry in set(entries.values()):
+        mine = [name for name in weights if entries[name] == entry]
+        if entry.scope == "global":
+            sizes = [weights[name].size for name in mine]
+            all_kept = _kept(np.concatenate([weights[name].ravel() for name in mine])[None], entry.share)[0]
+            parts = np.split(all_kept, np.cumsum(sizes)[:-1])
+        else:
+            rows = (len(weights[name]) if entry.scope == "output" else 1 for name in mine)
+            parts = [_kept(weights[name].reshape(count, -1), entry.share) for name, count in zip(mine, rows,
+                                                                                                 strict=True)]
+        kept |= {name: part.reshape(weights[name].shape) for name, part in zip(mine, parts, strict=True)}
+    return with_nodes(graph, {
+        node.output: node.with_params(weight=weights[node.name] * kept[node.name], kept=kept[node.name],
+                                      unpruned=weights[node.name])
+        for node in free if node.name in kept})
+
+
+def _kept(rows, share):
+    """Which numbers of each row are not among its smallest: bool array of the shape of ``rows``.
+
+    Of equal ones the first go.
+    """
+    count = round(share * rows.shape[1])
+    order = np.argsort(np.abs(rows), axis=1, kind="stable")
+    kept = np.ones(rows.shape, bool)
+    np.put_along_axis(kept, order[:, :count], False, axis=1)
+    return kept
