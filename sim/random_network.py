@@ -8,6 +8,7 @@ from math import gcd
 import numpy as np
 
 from lutloom.formats import Format
+from lutloom.hw.build_sparse import skips_zeros
 from lutloom.hw.build_stage import filled, geometry
 from lutloom.intervals import output_range
 from lutloom.network import (
@@ -51,6 +52,7 @@ class Builder:
         self.layers, self.tensors = [], {}
         # Networks of odd seeds are what they were before there were these.
         self.more_kinds = () if seed % 2 else ("ternary", "pow2", "codebook", "float16")
+        self.pruned = np.random.default_rng(seed) if seed % 5 == 2 else None
 
     def start(self, shape, format):
         zero = Fraction(self.chance.randint(format.code_low, format.code_high) if format.kind != "bipolar" else 0)
@@ -91,7 +93,10 @@ class Builder:
         else:
             format = WeightFormat("binary", 1)
         integers = self.array.choice(format.levels, shape)
-        return Weights(format.encode(integers), format, (Fraction(1),))
+        sparse = self.pruned is not None and 0 in format.levels and self.pruned.random() < 0.8
+        if sparse:
+            integers = np.where(self.pruned.random(shape) < self.pruned.choice([0.03, 0.2, 0.5, 1.0]), integers, 0)
+        return Weights(format.encode(integers), format, (Fraction(1),), sparse)
 
     def conv(self):
         height, width, channels = self.last.shape
@@ -234,7 +239,10 @@ def random_plan(network, seed, family="generic", patchable=False):
     for index, group in enumerate(groups):
         flat = group.output is not group.results or (
             index in readers and groups[readers[index]].image[2] != group.channels_out)
-        stages.append(_with_steps(more, group, _random_stage(chance, group, flat)))
+        stage = _with_steps(more, group, _random_stage(chance, group, flat))
+        if group.kind == "dot" and skips_zeros(group) and not patchable:
+            stage = _sparse(more, group, stage, flat)
+        stages.append(stage)
     first, channels = stages[0].width, groups[0].image[2]
     if is_chain(groups):
         input_width = chance.choice([w for w in range(1, channels + 1) if gcd(w, first) in (w, first)])
@@ -287,6 +295,17 @@ def _random_stage(chance, group, flat):
         weights_place=chance.choice(["ebr", "lut"]), parameters_place=chance.choice(["ebr", "lut"]),
         rows_place="lut" if share % 3 == 1 else "ebr",  # not drawn: the plans of old seeds stay
     )
+
+
+def _sparse(chance, group, stage, flat):
+    """The stage as one that skips zeros, with widths of its own."""
+    outputs, width = group.channels_out, chance.randint(1, min(4, group.image[2]))
+    units = chance.randint(1, min(6, outputs))
+    out = _out(chance, units, outputs, units, flat, units < outputs)
+    if out is None:
+        units = out = 1
+    return replace(stage, width=width, units=units, out_width=out, run_bits=chance.randint(1, 6),
+                   lut_units=min(stage.lut_units, units), weights_place=chance.choice(["ebr", "lut"]))
 
 
 def _with_steps(chance, group, stage):

@@ -53,6 +53,11 @@ def widen(network: Network) -> Network:
                 "without --patchable"
             )
         format = getattr(getattr(layer, "weights", None), "format", None)
+        if format is not None and layer.weights.sparse:
+            raise ModelError(
+                f"layer {layer.name!r} has weights without their zeros, whose places and number other weights would "
+                "change; build without --patchable, or leave out +sparse"
+            )
         if format is not None and format.values:
             raise ModelError(
                 f"layer {layer.name!r} has {format} weights, whose table stands in logic and depends on them; build "
