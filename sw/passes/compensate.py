@@ -38,6 +38,9 @@ DAMPING = 0.01
 ROUNDS = 2
 """Times that codes are chosen; in between scales are fitted to them."""
 
+MOST_WORK = 1e12
+"""Steps of solving for the weights that are left of a pruned layer, at most."""
+
 STEP = 2048
 """Rows that are multiplied at once."""
 
@@ -153,7 +156,8 @@ def _compensated(node, was, now):
         mine = slice(group * each, (group + 1) * each)
         before = _columns(node, was, group, groups)
         data = _Data(before, before if was is now else _columns(node, now, group, groups))
-        parts.append((mine, data, data.target(rows[mine])))
+        target = data.target(rows[mine])
+        parts.append((mine, data, target if kept is None else data.supported(target, kept[mine])))
     fixed = shared and weights.scale[0] == weights.format.unit  # @1
     for turn in range(ROUNDS):
         if turn and not fixed:
@@ -247,6 +251,17 @@ class _Data:
         # Damped towards the weights themselves.
         wanted = real @ self._cross + real @ (self._damped - self._power)
         return np.linalg.solve(self._damped, wanted.T).T
+
+    def supported(self, target, kept):
+        """Weights that are zero where they are not ``kept`` and give most nearly what ``target`` gives."""
+        if (kept.sum(axis=1, dtype=np.float64) ** 3).sum() > MOST_WORK:
+            return target  # what is chosen one after the other makes up for a part of it
+        wanted, found = target @ self._damped, np.zeros_like(target)
+        for row, mine in enumerate(kept):
+            places = np.flatnonzero(mine)
+            if len(places):
+                found[row, places] = np.linalg.solve(self._damped[np.ix_(places, places)], wanted[row, places])
+        return found
 
     def moments(self, target, integers):
         """Σ target·integer and Σ integer² in the metric of the data, a row each."""
