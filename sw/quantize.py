@@ -148,6 +148,11 @@ def fake_quantised(model, *, activations=None, **choices):
     return graph, options
 
 
+def lowered(graph, options):
+    """The integer network of what ``fake_quantised`` gave."""
+    return _verified(lower(graph, options), options)
+
+
 def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
              input_format=None, method="mse", rounding=None, requant="auto", progress=None):
     """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""

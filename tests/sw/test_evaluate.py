@@ -115,10 +115,57 @@ def test_simulated_equals_integer_and_floats_stay_floats():
     data = frames(graph)
     choices = {"data": data, "calibrate": data, "activations": 6, "weights": "int:5"}
     golden = evaluate(graph, **choices)["accuracy"]
-    simulated = evaluate(graph, mode="simulated", **choices)["accuracy"]
-    assert simulated["simulated"] == golden["golden"] and simulated["golden"] is None
-    only_weights = evaluate(graph, mode="simulated", data=data, activations="float", weights="int:12")["accuracy"]
-    assert abs(only_weights["simulated"] - only_weights["float"]) <= 0.05
+    result = evaluate(graph, mode="simulated", **choices)
+    simulated = result["accuracy"]
+    assert simulated["simulated"] == simulated["golden"] == golden["golden"]
+    assert simulated["float"] == golden["float"] and np.trace(result["confusion"]) == 40 * simulated["simulated"]
+    assert result["difference"]["frames"] == 0 and result["difference"]["largest"] < 0.6
+    result = evaluate(graph, mode="simulated", data=data, activations="float", weights="int:12")
+    only_weights = result["accuracy"]
+    assert abs(only_weights["simulated"] - only_weights["float"]) <= 0.05 and only_weights["golden"] is None
+    assert result["difference"] is None and result["no_golden"] == "activations stay real numbers"
+
+
+@pytest.mark.parametrize("closing", [(), (("softmax", "s", {}),), (("argmax", "a", {}),), (("topk", "t", {"k": 2}),)])
+def test_difference_of_simulated_and_golden(tmp_path, closing):
+    graph = model(*closing)
+    data = frames(graph)
+    result = evaluate(graph, mode="simulated", data=data, calibrate=data, weights="int:8@layer",
+                      outputs=tmp_path / "o.npz")
+    found = result["difference"]
+    assert found["frames"] == 0 and found["mean"] <= found["largest"] < 1e-6 < found["scale"]
+    with np.load(tmp_path / "o.npz") as kept:
+        assert {"golden", "simulated", "scale", "float"} <= {*kept.files}
+    unlabelled = evaluate(graph, mode="simulated", data=Data(data.x, None, "frames"), calibrate=data,
+                          weights="int:8@layer", outputs=tmp_path / "o.npz")
+    assert unlabelled["difference"] == found and unlabelled["confusion"] is None
+
+
+def test_simulated_and_golden_differ_where_floats_round_a_tie():
+    """Of the doubles 0.09 and 0.54, 3 · 0.09 / 0.54 is less than a half in rationals, and a half in floats."""
+    quant = {"bits": 4, "signed": False, "narrow": False, "rounding": "HALF_UP", "zero_point": np.array(0.0)}
+    weight = np.array([[1.0], [0.0]])
+    graph = exact.chain(
+        "tie", (1,), ("quant", "q", {"scale": np.array(0.09), **quant}),
+        ("quant", "q2", {"scale": np.array(0.54), **quant}),
+        ("dense", "d", {"weight": weight, "bias": np.array([0.0, 0.3]), "weight_quant": None}),
+    )
+    x = np.arange(8, dtype=np.uint8)[:, None]
+    choices = {"data": Data(x, np.zeros(8, int), "codes"), "weights": "int:8@layer"}
+    result = evaluate(graph, mode="simulated", **choices)
+    golden = evaluate(graph, **choices)
+    assert result["accuracy"]["golden"] == golden["accuracy"]["golden"] == 4 / 8
+    assert result["accuracy"]["simulated"] == 5 / 8
+    assert result["difference"]["frames"] == 1
+    assert result["difference"]["largest"] * result["difference"]["scale"] == pytest.approx(0.54)
+
+
+def test_a_model_that_has_no_integers_is_simulated_all_the_same():
+    graph = model()
+    data = frames(graph)
+    result = evaluate(graph, mode="simulated", data=data, calibrate=data, activations="binary", weights="float16")
+    assert result["accuracy"]["golden"] is None and result["accuracy"]["simulated"] > 0
+    assert "layer 'd' has float16 weights and binary activations" in result["no_golden"]
 
 
 def test_network_files_and_folders(tmp_path):
