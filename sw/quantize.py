@@ -40,6 +40,7 @@ def _verified(network, options):
 
 QUANTISING = (
     fold,  # batch norms into weights, steps that do nothing out
+    fold_pads,  # zeros around maps into the convolutions behind them
     take_input,  # a quantiser at the model's input becomes the input's format
     weigh,  # weights into stored codes
     calibrate,  # quantisers where activations are real numbers
