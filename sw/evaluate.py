@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lutloom.classes import classes, is_binary, is_binary_network
 from lutloom.data import load, shaped
 from lutloom.difference import difference, without_closings
 from lutloom.errors import DataError, ModelError
@@ -48,7 +49,8 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     Returns
     -------
     dict
-        ``accuracy`` {float, golden, and simulated in that mode} (None where not known), ``count``, ``confusion``
+        ``accuracy`` {float, golden, and simulated in that mode} (None where not known; of a model with one output
+        behind a sigmoid: above 0.5 is class 1), ``count``, ``confusion``
         (rows: true class), ``classes`` (list of {class, count, float, golden}); these three None without labels.
         In mode simulated also ``difference`` (see ``lutloom.difference``), None with the reason in ``no_golden`` where
         there is no integer network.
@@ -104,7 +106,9 @@ def _golden(network, codes, progress):
                "zero_point": float(network.tensors[network.output].zero_point)}
     if chosen or network.closing or logits is not None:
         results["logits"] = before
-    results["found"] = {"golden": golden[:, 0] if chosen else _classes(results["golden"])}
+    results["binary"] = binary = not chosen and is_binary_network(network)
+    shown = network.decode(golden) if binary else results["golden"]
+    results["found"] = {"golden": golden[:, 0] if chosen else classes(shown, binary)}
     return results, last
 
 
@@ -121,7 +125,7 @@ def _simulated(model, data, progress, choices):
     reals, = _chunked(lambda part: (run(front, part),), x.reshape(len(x), *fake.shapes[fake.input]), progress,
                       "simulated model")
     y = run_part(ends, {ends.input: reals})
-    found, results = {"simulated": _graph_classes(fake, y)}, {"difference": None}
+    found, results = {"simulated": _graph_classes(fake, y)}, {"difference": None, "binary": is_binary(fake)}
     try:
         if options.simulated:
             raise ModelError("activations stay real numbers")
@@ -208,15 +212,11 @@ def _own_layout(network, codes):
     return codes.reshape(len(codes), *network.output_shape)
 
 
-def _classes(outputs):
-    """The greatest output's index of every frame."""
-    return outputs.reshape(len(outputs), -1).argmax(axis=1)
-
-
 def _graph_classes(graph, y):
     """The class that a graph's outputs name."""
     last = graph.producer(graph.output)
-    return y[:, 0].astype(np.int64) if last is not None and last.op in ("argmax", "topk") else _classes(y)
+    return y[:, 0].astype(np.int64) if last is not None and last.op in ("argmax", "topk") else (
+        classes(y, is_binary(graph)))
 
 
 def scores(results, data):
@@ -229,15 +229,18 @@ def scores(results, data):
     main = "simulated" if "simulated" in found else "golden"
     outputs = results.get(main)
     last = results["logits"] if "logits" in results else outputs
-    classes = int(np.prod(last.shape[1:]))
-    if y.min() < 0 or y.max() >= classes:
+    known = 2 if results.get("binary") else int(np.prod(last.shape[1:]))
+    if known == 1 and y.max() == 1 and y.min() >= 0:
+        raise DataError(f"data {data.name!r} have labels 0 and 1, but the model has one output, which tells two "
+                        "classes apart only behind a sigmoid; end the model with one")
+    if y.min() < 0 or y.max() >= known:
         raise DataError(f"data {data.name!r} have labels {int(y.min())} to {int(y.max())}, but the model knows "
-                        f"{classes} classes")
+                        f"{known} classes")
     accuracy |= {name: float(np.mean(classes_found == y)) for name, classes_found in found.items()}
-    confusion = np.zeros((classes, classes), np.int64)
+    confusion = np.zeros((known, known), np.int64)
     np.add.at(confusion, (y, found[main]), 1)
     rows = []
-    for index in range(classes):
+    for index in range(known):
         here = y == index
         row = {"class": index, "count": int(here.sum())}
         row |= {name: float(np.mean(which[here] == index)) if here.any() else None for name, which in found.items()}

@@ -4,6 +4,7 @@ from math import erf, pi, sqrt
 
 import numpy as np
 
+SELU = 1.0507009873554805, 1.6732632423543772
 _ERF_STEPS, _ERF_END = 2048, 6.0
 _ERF = np.array([erf(_ERF_END * step / _ERF_STEPS) for step in range(_ERF_STEPS + 2)])
 
@@ -28,6 +29,7 @@ FUNCTIONS = {
     "affine": lambda x, params: x * params["scale"] + params["offset"],
     "leaky_relu": lambda x, params: np.where(x > 0, x, x * float(params["alpha"])),
     "elu": lambda x, params: np.where(x > 0, x, float(params["alpha"]) * np.expm1(np.minimum(x, 0))),
+    "selu": lambda x, params: SELU[0] * np.where(x > 0, x, SELU[1] * np.expm1(np.minimum(x, 0))),
     "hard_sigmoid": lambda x, params: np.clip(x * float(params["alpha"]) + float(params["beta"]), 0, 1),
     "hard_swish": lambda x, params: x * np.clip(x + 3, 0, 6) / 6,
     "silu": lambda x, params: x / (1 + np.exp(-x)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lutloom.board import load_board
+from lutloom.classes import is_binary
 from lutloom.errors import ModelError
 from lutloom.graph import Graph
 from lutloom.passes.fold import fold
@@ -259,6 +260,8 @@ def _folded(graph, choices):
 
 def _classes(graph):
     """How many classes a graph tells apart."""
+    if is_binary(graph):
+        return 2
     node = graph.producer(graph.output)
     last = node.inputs[0] if node.op in ("argmax", "topk") else graph.output
     count = 1

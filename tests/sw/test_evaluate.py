@@ -168,6 +168,36 @@ def test_a_model_that_has_no_integers_is_simulated_all_the_same():
     assert "layer 'd' has float16 weights and binary activations" in result["no_golden"]
 
 
+@pytest.mark.parametrize("mode", ["integer", "simulated"])
+def test_one_sigmoid_output_tells_two_classes_apart(tmp_path, mode):
+    rng = np.random.default_rng(4)
+    graph = exact.chain("two", (6, 6, 1), exact.conv(rng, "c1", 4, 1), exact.relu("r"), ("flatten", "f", {}),
+                        exact.dense(rng, "d", 1, 64), ("table", "s", {"function": "logistic"}))
+    x = rng.integers(0, 256, (60, 6, 6, 1)).astype(np.uint8)
+    logits = run(exact.chain("two", (6, 6, 1), *[(n.op, n.name, n.params) for n in graph.nodes[:-1]]), x / 255)
+    bias = graph.nodes[-2].params["bias"]
+    bias -= np.median(logits)
+    y = (logits[:, 0] > np.median(logits)).astype(int)
+    y[:6] ^= 1
+    data = Data(x, y, "two")
+    result = evaluate(graph, data=data, calibrate=data, mode=mode, outputs=tmp_path / "o.npz")
+    assert result["accuracy"]["float"] == 54 / 60 and abs(result["accuracy"]["golden"] - 54 / 60) <= 2 / 60
+    confusion = np.array(result["confusion"])
+    assert confusion.shape == (2, 2) and (confusion.sum(axis=1) == np.bincount(y)).all() and (confusion > 0).all()
+    with np.load(tmp_path / "o.npz") as kept:
+        found = (kept["golden"] - kept["zero_point"]) * kept["scale"] > 0.5
+        assert np.mean(found.ravel() == y) == result["accuracy"]["golden"]
+    with pytest.raises(DataError, match="have labels 0 to 2, but the model knows 2 classes"):
+        evaluate(graph, data=Data(x, y + (y > 0), "three"), calibrate=data)
+
+
+def test_one_output_without_a_sigmoid_tells_nothing_apart():
+    graph = exact.chain("one", (3,), exact.dense(np.random.default_rng(0), "d", 1, 3))
+    data = Data(np.zeros((4, 3), np.uint8), np.array([0, 1, 0, 1]), "two")
+    with pytest.raises(DataError, match="has one output, which tells two classes apart only behind a sigmoid; end the"):
+        evaluate(graph, data=data)
+
+
 def test_network_files_and_folders(tmp_path):
     graph = model()
     data = frames(graph)
