@@ -31,6 +31,9 @@ from lutloom.passes.weigh import choose, real_layers, weigh
 from lutloom.passes.weigh_integer import weigh_integer
 
 ROUNDINGS = ("auto", "nearest", "mask", "compensated")
+LEAST_FRAMES = 8
+"""Of calibration data; ranges of fewer say nothing of what comes later."""
+
 REQUANTISERS = ("auto", "thresholds", "multiply")
 
 
@@ -272,10 +275,13 @@ def calibration_frames(graph, given, data):
         data = Data(data, None, "array")
     elif not isinstance(data, Data):
         data = load(data, "calibrate")
-    if not len(data.x):
-        raise DataError(f"calibration data {data.name!r} hold no frames; give some hundred")
     stub = input_network(graph, given)
-    return reals_of(given, encode(stub, shaped(stub, data.x)))
+    codes = encode(stub, shaped(stub, data.x)) if len(data.x) else data.x
+    if len(data.x) < LEAST_FRAMES:
+        count = {0: "no frames", 1: "1 frame"}.get(len(data.x), f"{len(data.x)} frames")
+        raise DataError(f"calibration data {data.name!r} hold {count}, of which no range can be told; give some "
+                        f"hundred, {LEAST_FRAMES} at least")
+    return reals_of(given, codes)
 
 
 def reals_of(given, codes):
