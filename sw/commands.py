@@ -130,10 +130,16 @@ def evaluate(options, progress):
 
 
 def _accuracy_text(result):
-    lines = []
+    from lutloom.difference import sentence
+
+    lines, width = [], 9 if "difference" in result else 8
     for name, share in (result.get("accuracy") or {}).items():
         if share is not None:
-            lines.append(f"accuracy {name:8} {share:.2%} of {result['count']:,} frames")
+            lines.append(f"accuracy {name:{width}} {share:.2%} of {result['count']:,} frames")
+    if result.get("difference"):
+        lines.append(sentence(result["difference"]))
+    elif "no_golden" in result:
+        lines.append(f"no integer network to compare with: {result['no_golden']}")
     confusion = result.get("confusion")
     if confusion:
         header = ["true \\ found", *(str(index) for index in range(len(confusion)))]

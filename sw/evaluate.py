@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from lutloom.classes import classes, is_binary, is_binary_network
 from lutloom.data import load, shaped
+from lutloom.difference import difference, without_closings
 from lutloom.errors import DataError, ModelError
-from lutloom.floating import model_layout, run
+from lutloom.floating import model_layout, run, run_part
 from lutloom.folder import load_network
 from lutloom.frontend import load_graph
 from lutloom.golden.topk import top_k
 from lutloom.graph import Graph
 from lutloom.network import Flatten, Multiply, Network, Reshape, Softmax, Table, TopK
-from lutloom.quantize import fake_quantised, input_network, is_network, quantize, reals_of
+from lutloom.quantize import fake_quantised, input_network, is_network, lowered, quantize, reals_of
 
 MODES = ("integer", "simulated")
 CHUNK = 500
@@ -36,7 +38,8 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
         An ``.npz`` that is written with every output: ``golden`` (codes in the model's own layout), ``scale``,
         ``zero_point``, ``logits`` (codes in front of a softmax, logistic or argmax, where there is one), ``float``.
     mode : "integer" or "simulated"
-        simulated: the quantised graph is computed in floats; activations="float" leaves activations alone.
+        simulated: the quantised graph is computed in floats, and compared with the golden model; activations="float"
+        leaves activations alone, and there is no golden model then.
     count : int, optional
         Only the first frames.
     progress : function of (step, done, total), optional
@@ -46,8 +49,11 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     Returns
     -------
     dict
-        ``accuracy`` {float, golden, and simulated in that mode} (None where not known), ``count``, ``confusion``
-        (rows: true class), ``classes`` (list of {class, count, float, golden}); the last three None without labels.
+        ``accuracy`` {float, golden, and simulated in that mode} (None where not known; of a model with one output
+        behind a sigmoid: above 0.5 is class 1), ``count``, ``confusion``
+        (rows: true class), ``classes`` (list of {class, count, float, golden}); these three None without labels.
+        In mode simulated also ``difference`` (see ``lutloom.difference``), None with the reason in ``no_golden`` where
+        there is no integer network.
 
     Raises
     ------
@@ -77,6 +83,17 @@ def _integer(model, graph, data, progress, choices):
     """Outputs of the integer network and of the float model, where there is one."""
     network, graph = _loaded(model, graph, progress, choices)
     codes = network.encode(shaped(network, data.x))
+    results, _ = _golden(network, codes, progress)
+    if graph is not None:
+        tensor = network.tensors[network.input]
+        codes = codes.reshape(len(codes), *graph.shapes[graph.input])
+        x = _real_frames(graph, network, data.x) if data.x.dtype.kind == "f" else reals_of(tensor, codes)
+        _float(graph, x, results, progress)
+    return results
+
+
+def _golden(network, codes, progress):
+    """(outputs of the integer network, codes in front of a closing choice)."""
     front, chosen = without_choice(network)
     logits = logits_of(front)
     names = (front.output,) if logits is None else (front.output, logits)
@@ -89,17 +106,14 @@ def _integer(model, graph, data, progress, choices):
                "zero_point": float(network.tensors[network.output].zero_point)}
     if chosen or network.closing or logits is not None:
         results["logits"] = before
-    results["found"] = {"golden": golden[:, 0] if chosen else _classes(results["golden"])}
-    if graph is not None:
-        tensor = network.tensors[network.input]
-        codes = codes.reshape(len(codes), *graph.shapes[graph.input])
-        x = _real_frames(graph, network, data.x) if data.x.dtype.kind == "f" else reals_of(tensor, codes)
-        _float(graph, x, results, progress)
-    return results
+    results["binary"] = binary = not chosen and is_binary_network(network)
+    shown = network.decode(golden) if binary else results["golden"]
+    results["found"] = {"golden": golden[:, 0] if chosen else classes(shown, binary)}
+    return results, last
 
 
 def _simulated(model, data, progress, choices):
-    """Outputs of the quantised graph computed in floats, and of the float model."""
+    """Outputs of the quantised graph computed in floats, of its integer network, and of the float model."""
     if isinstance(model, Network) or (not isinstance(model, Graph) and (Path(model).is_dir() or is_network(model))):
         raise ModelError("mode simulated needs the model file, not a network; give the model file itself")
     fake, options = fake_quantised(model, progress=progress, **choices)
@@ -107,9 +121,23 @@ def _simulated(model, data, progress, choices):
     stub = input_network(graph, options.input)
     codes = stub.encode(shaped(stub, data.x))
     x = reals_of(options.input, codes)
-    y, = _chunked(lambda part: (run(fake, part),), x.reshape(len(x), *fake.shapes[fake.input]), progress,
-                  "simulated model")
-    results = {"simulated": y, "found": {"simulated": _graph_classes(fake, y)}}
+    front, ends = without_closings(fake)
+    reals, = _chunked(lambda part: (run(front, part),), x.reshape(len(x), *fake.shapes[fake.input]), progress,
+                      "simulated model")
+    y = run_part(ends, {ends.input: reals})
+    found, results = {"simulated": _graph_classes(fake, y)}, {"difference": None, "binary": is_binary(fake)}
+    try:
+        if options.simulated:
+            raise ModelError("activations stay real numbers")
+        network = lowered(fake, options)
+        codes = codes.reshape(len(codes), *network.tensors[network.input].shape)
+    except ModelError as error:
+        results["no_golden"] = str(error)
+    else:
+        results, last = _golden(network, codes, progress)
+        found |= results["found"]
+        results["difference"] = difference(without_choice(network)[0], last, reals, found["golden"], found["simulated"])
+    results |= {"simulated": y, "found": found}
     _float(graph, _real_frames(graph, stub, data.x) if data.x.dtype.kind == "f" else x, results, progress)
     return results
 
@@ -184,40 +212,40 @@ def _own_layout(network, codes):
     return codes.reshape(len(codes), *network.output_shape)
 
 
-def _classes(outputs):
-    """The greatest output's index of every frame."""
-    return outputs.reshape(len(outputs), -1).argmax(axis=1)
-
-
 def _graph_classes(graph, y):
     """The class that a graph's outputs name."""
     last = graph.producer(graph.output)
-    return y[:, 0].astype(np.int64) if last is not None and last.op in ("argmax", "topk") else _classes(y)
+    return y[:, 0].astype(np.int64) if last is not None and last.op in ("argmax", "topk") else (
+        classes(y, is_binary(graph)))
 
 
 def scores(results, data):
     """Accuracy, confusion matrix and shares per class of found classes."""
     found, y = results["found"], data.y
     accuracy = {"float": None, "golden": None}
+    more = {key: results[key] for key in ("difference", "no_golden") if key in results}
     if y is None:
-        return {"accuracy": accuracy, "count": len(data.x), "confusion": None, "classes": None}
-    main = "golden" if "golden" in found else "simulated"
+        return {"accuracy": accuracy, "count": len(data.x), "confusion": None, "classes": None} | more
+    main = "simulated" if "simulated" in found else "golden"
     outputs = results.get(main)
     last = results["logits"] if "logits" in results else outputs
-    classes = int(np.prod(last.shape[1:]))
-    if y.min() < 0 or y.max() >= classes:
+    known = 2 if results.get("binary") else int(np.prod(last.shape[1:]))
+    if known == 1 and y.max() == 1 and y.min() >= 0:
+        raise DataError(f"data {data.name!r} have labels 0 and 1, but the model has one output, which tells two "
+                        "classes apart only behind a sigmoid; end the model with one")
+    if y.min() < 0 or y.max() >= known:
         raise DataError(f"data {data.name!r} have labels {int(y.min())} to {int(y.max())}, but the model knows "
-                        f"{classes} classes")
+                        f"{known} classes")
     accuracy |= {name: float(np.mean(classes_found == y)) for name, classes_found in found.items()}
-    confusion = np.zeros((classes, classes), np.int64)
+    confusion = np.zeros((known, known), np.int64)
     np.add.at(confusion, (y, found[main]), 1)
     rows = []
-    for index in range(classes):
+    for index in range(known):
         here = y == index
         row = {"class": index, "count": int(here.sum())}
         row |= {name: float(np.mean(which[here] == index)) if here.any() else None for name, which in found.items()}
         rows.append(row)
-    return {"accuracy": accuracy, "count": len(y), "confusion": confusion.tolist(), "classes": rows}
+    return {"accuracy": accuracy, "count": len(y), "confusion": confusion.tolist(), "classes": rows} | more
 
 
 def save_outputs(path, results):

@@ -6,6 +6,7 @@ from lutloom.errors import DataError
 from lutloom.floating_integer import compute
 from lutloom.functions import FUNCTIONS
 from lutloom.golden.conv import conv
+from lutloom.golden.moving import slice_codes
 from lutloom.rounding import MODES, code_range
 
 CHUNK_VALUES = 1 << 20  # numbers in the largest intermediate array of a chunk; more are slower (cache)
@@ -188,6 +189,9 @@ OPERATORS = {
     "concat": lambda params, *x: np.concatenate(x, axis=params["axis"] + 1),
     "pad": lambda params, x: np.pad(x, ((0, 0), *zip(params["before"], params["after"], strict=True))),
     "table": lambda params, x: FUNCTIONS[params["function"]](x, params),
+    "slice": lambda params, x: slice_codes(x, params["begin"], params["sizes"], params["steps"]),
+    "transpose": lambda params, x: x.transpose(0, *(axis + 1 for axis in params["order"])),
+    "upsample": lambda params, x: x.repeat(params["factor"][0], axis=1).repeat(params["factor"][1], axis=2),
     "reshape": lambda params, x: x,
     "globalpool": lambda params, x: x.mean(axis=(1, 2)),
     "flatten": lambda params, x: x.reshape(len(x), -1),

@@ -45,17 +45,12 @@ def compute(graph, node, given, states, shared):
             y = shared["softmax"](params, given[0] * params["beta"])
         case "reshape":
             return given[0].reshape(batch, *graph.shapes[node.output])
-        case "transpose":
-            return given[0].transpose(0, *(axis + 1 for axis in params["order"]))
         case "concat":
             most = max(map(len, given))
             given = [np.broadcast_to(part, (most, *part.shape[1:])) for part in given]
             return np.concatenate(given, axis=params["axis"] + 1)
-        case "slice":
-            parts = []
-            for begin, size, step in zip(params["begin"], params["sizes"], params["steps"], strict=True):
-                parts.append(begin + step * np.arange(size))
-            return given[0][np.ix_(np.arange(batch), *parts)]
+        case "slice" | "transpose":
+            return shared[node.op](params, *given)
         case "pad":
             widths = ((0, 0), *zip(params["before"], params["after"], strict=True))
             return np.pad(given[0], widths, constant_values=float(quant.real(params["code"])))

@@ -20,6 +20,9 @@ reshape      - (raster order; the shape is the output's)
 add, sub, mul  - ; two inputs that broadcast
 concat       axis; any number of inputs
 pad          before, after (one an axis): so many zeros
+slice        begin, sizes, steps (one an axis)
+transpose    order: axis i of the output is axis order[i] of the input
+upsample     factor (y, x): every pixel so often, the nearest one
 table        function ("leaky_relu", "logistic", "tanh", "elu" ...: see ``lutloom.functions``), alpha, beta
 quant        scale, zero_point (each () or (C,)), bits, signed, narrow, rounding
 bipolarquant scale
@@ -41,9 +44,7 @@ requantize   - (the same numbers on another TensorQuant)
 table        function ("relu", "relu6", "leaky_relu", "hard_swish", "logistic", "tanh"), alpha
 softmax      beta (over the last axis)
 reshape      - (raster order; the shape is the output's)
-transpose    order: axis i of the output is axis order[i] of the input
 concat       axis; any number of inputs
-slice        begin, sizes, steps (one an axis)
 pad          before, after (one an axis), code
 constant     codes (no input)
 read         state, reset (codes): what ``write`` of the same state was given in the frame before (no input)

@@ -89,7 +89,7 @@ def weight_pictures(model, folder, network):
 
 
 def weight_picture(path, name, real, weights):
-    """A layer's histogram of real weights, in units of its scale, with the levels of its format under it.
+    """A layer's histogram of real weights with the levels of its format under it; in units of scales where they differ.
 
     Parameters
     ----------
@@ -103,10 +103,12 @@ def weight_picture(path, name, real, weights):
     -------
     Path
     """
-    units = np.array([float(one) for one in weights.scale]).reshape((-1,) + (1,) * (real.ndim - 1))
-    normal = (real / units).ravel()
-    levels = np.asarray(weights.format.levels, np.float64)
+    scales = [float(one) for one in weights.scale]
+    one = scales[0] if len(scales) == 1 else 1.0  # a level stands for one number: figures 2 and 3 of the source
+    normal = (real * one / np.array(scales).reshape((-1,) + (1,) * (real.ndim - 1))).ravel()
+    levels = np.asarray(weights.format.levels, np.float64) * one
     used, counts = np.unique(weights.integers, return_counts=True)
+    used = used * one
     figure, (above, below) = _figure(7, 4.2, 2, 1, sharex=True, height_ratios=(3, 2))
     low, high = min(normal.min(), levels[0]), max(normal.max(), levels[-1])
     if len(levels) > 64:  # wide formats: levels far outside the weights would hide them
@@ -124,13 +126,14 @@ def weight_picture(path, name, real, weights):
         below.axhspan(-0.14 * counts.max(), -0.03 * counts.max(), color=DARK)
     below.axhline(0, color=DARK, linewidth=0.6)
     below.set_ylabel("at a level")
-    below.set_xlabel("weight / scale (below the line: every level of the format)")
+    unit = "weight" if len(scales) == 1 else "weight / scale of its output"
+    below.set_xlabel(f"{unit} (below the line: every level of {weights.format})")
     below.set_xlim(low - edge, high + edge)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-    scales = [float(one) for one in weights.scale]
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     scale = f"{scales[0]:.4g}" if len(scales) == 1 else f"{min(scales):.4g} to {max(scales):.4g}, one an output"
-    outside = np.mean((normal < levels[0] - 0.5) | (normal > levels[-1] + 0.5))
+    outside = np.mean((normal < levels[0] - one / 2) | (normal > levels[-1] + one / 2))
     above.set_title(f"{name}: {weights.format}, {len(levels):,} levels, scale {scale}", loc="left", fontsize=10)
     above.text(0.99, 0.95, f"{real.size:,} weights, {outside:.2%} beyond the levels", transform=above.transAxes,
                ha="right", va="top", fontsize=8, color=DARK)

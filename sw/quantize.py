@@ -34,6 +34,9 @@ from lutloom.passes.weigh_integer import weigh_integer
 from lutloom.prune_spec import parse_pruning
 
 ROUNDINGS = ("auto", "nearest", "mask", "compensated")
+LEAST_FRAMES = 8
+"""Of calibration data; ranges of fewer say nothing of what comes later."""
+
 REQUANTISERS = ("auto", "thresholds", "multiply")
 
 
@@ -48,6 +51,7 @@ def _trimmed(network, options):
 
 QUANTISING = (
     fold,  # batch norms into weights, steps that do nothing out
+    fold_pads,  # zeros around maps into the convolutions behind them
     take_input,  # a quantiser at the model's input becomes the input's format
     prune,  # small weights to zero
     weigh,  # weights into stored codes
@@ -159,6 +163,11 @@ def fake_quantised(model, *, activations=None, **choices):
     for step in steps:
         graph = step(graph, options)
     return graph, options
+
+
+def lowered(graph, options):
+    """The integer network of what ``fake_quantised`` gave."""
+    return _verified(lower(graph, options), options)
 
 
 def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
@@ -282,10 +291,13 @@ def calibration_frames(graph, given, data):
         data = Data(data, None, "array")
     elif not isinstance(data, Data):
         data = load(data, "calibrate")
-    if not len(data.x):
-        raise DataError(f"calibration data {data.name!r} hold no frames; give some hundred")
     stub = input_network(graph, given)
-    return reals_of(given, encode(stub, shaped(stub, data.x)))
+    codes = encode(stub, shaped(stub, data.x)) if len(data.x) else data.x
+    if len(data.x) < LEAST_FRAMES:
+        count = {0: "no frames", 1: "1 frame"}.get(len(data.x), f"{len(data.x)} frames")
+        raise DataError(f"calibration data {data.name!r} hold {count}, of which no range can be told; give some "
+                        f"hundred, {LEAST_FRAMES} at least")
+    return reals_of(given, codes)
 
 
 def reals_of(given, codes):

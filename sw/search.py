@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lutloom.board import load_board
+from lutloom.classes import is_binary
 from lutloom.errors import ModelError
 from lutloom.graph import Graph
 from lutloom.passes.fold import fold
@@ -114,8 +115,11 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
     problem = Problem(graph, choices, choosing, scoring, tuple(space))
     name = str(graph.name if isinstance(model, Graph) else model)
     folder = Path(output if output is not None else f"{Path(name).stem}-search")
-    with contextlib.closing(Trials(folder, settings(graph, choosing, choices))) as trials, contextlib.closing(
-            _Run(problem, trials, jobs, scheduler, progress)) as run:
+    with contextlib.ExitStack() as stack:
+        # a cluster that is not there leaves no folder behind
+        pool = None if scheduler is None else stack.enter_context(contextlib.closing(Cluster(problem, scheduler)))
+        trials = stack.enter_context(contextlib.closing(Trials(folder, settings(graph, choosing, choices))))
+        run = stack.enter_context(contextlib.closing(_Run(problem, trials, jobs, pool, progress)))
         known = len(trials)
         unquantised, = run("float model", [("float", digest(scoring.x, scoring.y))])
         bench = _Bench(run, space, costs, unquantised["accuracy"])
@@ -153,11 +157,9 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
 class _Run:
     """Does tasks that are not known yet, and keeps their results."""
 
-    def __init__(self, problem, trials, jobs, scheduler, progress):
+    def __init__(self, problem, trials, jobs, pool, progress):
         self._problem, self._trials, self._progress = problem, trials, progress
-        self._jobs, self._scheduler, self._pool = jobs or os.cpu_count() or 1, scheduler, None
-        if scheduler is not None:
-            self._pool = Cluster(problem, scheduler)
+        self._jobs, self._cluster, self._pool = jobs or os.cpu_count() or 1, pool, pool
 
     def __call__(self, step, tasks):
         """The results of tasks, in their order."""
@@ -178,8 +180,8 @@ class _Run:
         return [task[1] for task in self._trials.tasks() if task[0] == "simulated"]
 
     def close(self):
-        """End what works."""
-        if self._pool is not None:
+        """End what works here."""
+        if self._pool is not None and self._pool is not self._cluster:
             self._pool.close()
 
 
@@ -259,6 +261,8 @@ def _folded(graph, choices):
 
 def _classes(graph):
     """How many classes a graph tells apart."""
+    if is_binary(graph):
+        return 2
     node = graph.producer(graph.output)
     last = node.inputs[0] if node.op in ("argmax", "topk") else graph.output
     count = 1

@@ -5,9 +5,12 @@ again by the scheduler; a result that comes twice is counted once.
 """
 
 import pickle
+import re
 import threading
 
 from lutloom.errors import ToolError
+
+ADDRESS = r"(?:tcp://)?(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})"
 
 SECONDS = 10
 """So long a scheduler, and then a worker, may take to answer."""
@@ -30,10 +33,13 @@ class Cluster:
     Raises
     ------
     ToolError
-        ``distributed`` is not installed, or nothing answers.
+        ``distributed`` is not installed, the address is none, or nothing answers.
     """
 
     def __init__(self, problem, address):
+        port = re.fullmatch(ADDRESS, address)
+        if port is None or not 0 < int(port[1]) < 1 << 16:  # what Dask itself says of it comes with a traceback
+            raise ToolError(f"--scheduler must be the address of a Dask scheduler, tcp://HOST:PORT, not {address!r}")
         try:
             import distributed
         except ImportError:

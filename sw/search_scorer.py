@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from lutloom.classes import classes, is_binary, is_binary_network
 from lutloom.data import Data, shaped
 from lutloom.errors import ModelError
 from lutloom.floating import OPERATORS, chunk_size
@@ -88,7 +89,8 @@ class Scorer:
         self._fits = {}
         self._float = self._run(tuple(None for _ in problem.layers), self._operators(()))
         self._spread = float(np.var(self._float, axis=0, dtype=np.float64).mean()) or 1.0
-        found = self._float.reshape(len(self._float), -1).argmax(axis=1)
+        self._binary = is_binary(graph)
+        found = classes(self._float, self._binary)
         self._truth = found if problem.calibration.y is None else problem.calibration.y
 
     def __call__(self, task):
@@ -129,11 +131,11 @@ class Scorer:
             return {"golden": None, "test_simulated": self._share(y, problem.data.y)}
         network = quantize(problem.graph, weights=line, calibrate=problem.calibration, **choices)
         codes = network.encode(shaped(network, problem.data.x))
-        found = []
+        found, binary = [], is_binary_network(network)
         for start in range(0, len(codes), GOLDEN_CHUNK):
             y = network(codes[start:start + GOLDEN_CHUNK])
-            y = y.reshape(len(y), -1)
-            found.append(y[:, 0] if isinstance(network.layers[-1], TopK) else y.argmax(axis=1))
+            chosen = isinstance(network.layers[-1], TopK)
+            found.append(y[:, 0] if chosen else classes(network.decode(y) if binary else y, binary))
         return {"golden": float(np.mean(np.concatenate(found) == problem.data.y)), "test_simulated": None}
 
     def _float_activations(self, line, choices):
@@ -144,7 +146,7 @@ class Scorer:
         return Runner(graph, nodes, self._frames(problem.data), [])((), [_operator(node) for node in nodes])
 
     def _share(self, y, truth):
-        return float(np.mean(y.reshape(len(y), -1).argmax(axis=1) == truth))
+        return float(np.mean(classes(y, self._binary) == truth))
 
     def _frames(self, data):
         """Real values, NHWC, float32: what the input's codes stand for."""

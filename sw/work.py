@@ -1,13 +1,21 @@
 """Multiplications and parameters of layers by the usual formulas, and of cheaper layers in their place.
 
-Of a convolution of N channels to M with a kernel of K² on F² places: F²·N·K²·M multiplications and N·K²·M parameters.
-Depthwise separable: F²·N·K² + F²·N·M. Grouped (g groups): F²·N·K²·M / g. Bottleneck (inception): 1×1 to fewer
-channels, then K². Fire (SqueezeNet): 1×1 to fewer channels, then half the outputs by 1×1 and half by K². Biases are
-not counted.
+Of a convolution of N channels to M with a kernel of K² on F² places (of its output): F²·N·K²·M multiplications and
+N·K²·M parameters; pointwise (K = 1) F²·N·M, depthwise F²·N·K². In its place:
+
+- depthwise separable: F²·N·K² + F²·N·M, which is 1/M + 1/K² of it; with MobileNets' multipliers α of channels and ρ of
+  resolution (ρF)²·αN·K² + (ρF)²·αN·αM
+- inception: 1×1 to M/2 channels, then K² (the document's 5×5 of 192 to 32 behind 1×1 to 16)
+- bottleneck (ResNet): 1×1 to M/4 channels, K² among these, 1×1 to M
+- fire (SqueezeNet): 1×1 to M/8 channels, then half the outputs by 1×1 and half by K²
+- grouped (ShuffleNet, also of pointwise ones): F²·N·K²·M / g
+
+Biases are not counted, nor is the shuffling of channels, which multiplies nothing.
 """
 
 # Ref: 003 of the sources (畳み込み層の計算量とパラメータ数); Howard et al., "MobileNets", 2017; Szegedy et al., "Going
-# Deeper with Convolutions", 2015; Iandola et al., "SqueezeNet", 2016; Zhang et al., "ShuffleNet", 2018.
+# Deeper with Convolutions", 2015; He et al., "Deep Residual Learning for Image Recognition", 2015; Iandola et al.,
+# "SqueezeNet", 2016; Zhang et al., "ShuffleNet", 2018.
 
 from dataclasses import dataclass
 from math import gcd
@@ -15,8 +23,8 @@ from math import gcd
 from lutloom.network import Conv, Dense
 from lutloom.terminal import table
 
-BOTTLENECK = 4
-"""A bottleneck has so many times fewer channels than the layer takes."""
+INCEPTION, BOTTLENECK = 2, 4
+"""So many times fewer channels than the layer gives stand in the middle."""
 
 FIRE = 8
 """A fire module squeezes to so many times fewer channels than it gives (SqueezeNet's own ratio)."""
@@ -49,6 +57,12 @@ def convolution(places, channels, taps, outputs, groups=1):
     return Work(places * parameters, parameters)
 
 
+def separable(places, channels, taps, outputs, width=1, resolution=1):
+    """Work of a depthwise and a pointwise convolution, with MobileNets' width (α) and resolution (ρ) multipliers."""
+    places, channels, outputs = (round(places * resolution**2), *(round(width * n) for n in (channels, outputs)))
+    return convolution(places, channels, taps, channels, channels) + convolution(places, channels, 1, outputs)
+
+
 def work_of(network):
     """What each layer with weights costs, and what would stand in for it.
 
@@ -56,7 +70,7 @@ def work_of(network):
     -------
     list of dict
         ``name``, ``macs``, ``parameters`` and ``replacements``, a dict of name to {macs, parameters}; empty for layers
-        that have none: dense ones, those with 1×1 kernels, of one channel, or in groups already.
+        that have none: dense ones, those of one channel, or in groups already.
     """
     rows = []
     for layer in network.layers:
@@ -72,16 +86,18 @@ def work_of(network):
 
 
 def replacements(places, channels, taps, outputs, groups=1):
-    """Work of cheaper layers in a convolution's place, by name."""
-    if taps == 1 or channels == 1 or groups > 1:
+    """Work of cheaper layers in a convolution's place, by name; of a pointwise one that in groups."""
+    if channels == 1 or groups > 1:
         return {}
-    narrow, squeezed = -(-channels // BOTTLENECK), -(-outputs // FIRE)
+    middle, narrow, squeezed = (-(-outputs // share) for share in (INCEPTION, BOTTLENECK, FIRE))
     half = outputs // 2
-    found = {
-        "depthwise separable": convolution(places, channels, taps, channels, channels)
-        + convolution(places, channels, 1, outputs),
+    found = {} if taps == 1 else {
+        "depthwise separable": separable(places, channels, taps, outputs),
+        "depthwise separable, α 1/2": separable(places, channels, taps, outputs, width=0.5),
+        f"inception 1/{INCEPTION}": convolution(places, channels, 1, middle)
+        + convolution(places, middle, taps, outputs),
         f"bottleneck 1/{BOTTLENECK}": convolution(places, channels, 1, narrow)
-        + convolution(places, narrow, taps, outputs),
+        + convolution(places, narrow, taps, narrow) + convolution(places, narrow, 1, outputs),
         f"fire 1/{FIRE}": convolution(places, channels, 1, squeezed)
         + convolution(places, squeezed, 1, half) + convolution(places, squeezed, taps, outputs - half),
     }

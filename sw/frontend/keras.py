@@ -3,12 +3,14 @@
 from math import prod
 
 from lutloom.errors import ModelError
-from lutloom.frontend import keras_file, keras_joins, keras_layers
+from lutloom.frontend import keras_file, keras_joins, keras_layers, keras_moves
 from lutloom.frontend.keras_calls import foreign, model_of
 from lutloom.frontend.keras_op import MOST_VALUES, Op, View
 from lutloom.graph import Graph, Node
 
-LAYERS = {**keras_layers.LAYERS, **keras_joins.LAYERS}
+LAYERS = {**keras_layers.LAYERS, **keras_moves.LAYERS, **keras_joins.LAYERS}
+SUPPORTED = ", ".join(sorted(name for name in LAYERS if not name.endswith("1D") and name not in keras_layers.UNCHANGED)
+                      ) + ", their 1D forms, and layers that act in training alone"
 ENDS = ("softmax",)
 
 
@@ -70,7 +72,7 @@ class Reader:
             raise op.error("is Python code, which is not run; use layers of Keras instead")
         handler = LAYERS.get(op.type)
         if handler is None:
-            raise op.error(f"is a layer that is not supported; supported are {', '.join(sorted(LAYERS))}")
+            raise op.error(f"is a layer that is not supported; supported are {SUPPORTED}")
         try:
             self._check_policy(op)
             self.values[op.call.output] = handler(op)

@@ -6,7 +6,7 @@ from lutloom.frontend.keras_op import Op, View
 LINEAR = ("linear", None)
 TABLES = {"sigmoid": "logistic", "tanh": "tanh", "elu": "elu", "leaky_relu": "leaky_relu", "softplus": "softplus",
           "hard_sigmoid": "hard_sigmoid", "hard_silu": "hard_swish", "hard_swish": "hard_swish", "silu": "silu",
-          "swish": "silu"}
+          "swish": "silu", "gelu": "gelu", "selu": "selu"}
 """Functions of one number, which become tables of codes, by Keras's names."""
 
 KNOWN = ("linear", "relu", "relu6", "softmax", *TABLES)
@@ -85,10 +85,26 @@ def leaky_relu(op, view=None, part=""):
     return table(op, view, "leaky_relu", part, alpha=op.number(key, 0.3))
 
 
+def elu(op, view=None, part=""):
+    """ELU."""
+    return table(op, op.single() if view is None else view, "elu", part, alpha=op.number("alpha", 1.0))
+
+
+def prelu(op):
+    """PReLU whose slopes are all one number."""
+    view = op.single()
+    shared = op.config.get("shared_axes") or []
+    shape = [1 if axis + 1 in shared else size for axis, size in enumerate(view.shape)]
+    slopes = op.weights(alpha=tuple(shape))["alpha"]
+    if (slopes != slopes.flat[0]).any():
+        raise op.error(f"has {slopes.size} slopes, but one for all is supported; share all axes")
+    return table(op, view, "leaky_relu", alpha=float(slopes.flat[0]))
+
+
 def softmax(op, view=None, part=""):
     """Softmax over the last axis."""
     view = op.single() if view is None else view
-    axis = op.config.get("axis", -1)
+    axis = op.config["axis"]
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
     if axis not in (-1, len(view.shape)):
         raise op.error(f"is over axis {axis}, but only the last one is supported; leave axis out")
@@ -100,4 +116,4 @@ def _softmax(op, view, part):
     return View(op.emit("softmax", (value,), shape=shape, part=part), view.shape)
 
 
-LAYERS = {"ReLU": relu, "LeakyReLU": leaky_relu, "Softmax": softmax}
+LAYERS = {"ReLU": relu, "LeakyReLU": leaky_relu, "ELU": elu, "Softmax": softmax}

@@ -87,7 +87,8 @@ def foreign(entry):
     module, registered, kind = (entry.get(key) for key in ("module", "registered_name", "class_name"))
     if module is not None and str(module).partition(".")[0] not in MODULES:
         return f"is an object of module {module!r}, whose code is not run; only layers of Keras itself are supported"
-    if registered is not None and registered != kind:
+    registered = kind if registered is None and ">" in str(kind) else registered  # as files of HDF5 have it
+    if registered is not None and (registered != kind or ">" in str(kind)):
         return (f"is a custom object, registered as {registered!r}, whose code is not run; only layers of Keras "
                 "itself are supported")
     return ""
@@ -200,6 +201,7 @@ class _Opener:
         """Note a call, or those inside a nested model; the key of its value."""
         kind, name = str(layer["class_name"]), step[-1].name
         problem = foreign(layer) or problem
+        layer, kind, problem = _operation(layer, kind, problem)
         if kind in MODELS and not problem:
             if len(inputs) != 1:
                 raise ModelError(f"model {name!r} inside model {self.name!r} must have one input, not {len(inputs)}; "
@@ -233,6 +235,21 @@ class _Opener:
         return found
 
 
+def _operation(layer, kind, problem):
+    """(layer, class, problem) of a call of ``keras.ops``: arguments are not in its config, so few are known by name."""
+    if kind in ACTIVATIONS:  # no layer is called so
+        return {**layer, "config": {**layer["config"], "activation": kind.lower()}}, "Activation", problem
+    if str(layer.get("module")).startswith(("keras.src.ops.", "keras.ops")) and kind not in JOINS:
+        known = ", ".join(sorted((*JOINS, *ACTIVATIONS)))
+        problem = f"is an operation of keras.ops, of which {known} are supported; use a layer of Keras"
+    return layer, kind, problem
+
+
+JOINS = ("Add", "Subtract", "Multiply", "Concatenate", "Softmax")
+ACTIVATIONS = ("Relu", "Relu6", "Sigmoid", "Tanh", "Softplus")
+"""Operations of keras.ops that are no layers, but take tensors alone; JOINS are as the layers of that name."""
+
+
 def _first(entry, layer, key):
     """A shape that Keras noted when it built a model: the input's."""
     for build in (entry.get("build_config"), layer.get("build_config")):
@@ -257,13 +274,13 @@ def _ends(ends):
 def _node(node):
     """(tensors, problem) of one call: tensors as {"history", "shape"}."""
     if isinstance(node, dict):  # Keras 3
-        tensors, problem = [], ""
-        _collect(node["args"], tensors)
+        tensors = []
+        problem = _collect(node["args"], tensors)
         for key, value in node["kwargs"].items():
             if value in (None, False):
                 continue
             if key == "inputs":
-                _collect(value, tensors)
+                problem = _collect(value, tensors) or problem
             else:
                 problem = f"is called with {key} = {str(value)[:40]!r}, which is not supported; leave it out"
         if not tensors:
@@ -281,14 +298,13 @@ def _node(node):
 
 
 def _collect(value, found):
-    """Tensors within arguments of a call."""
-    if isinstance(value, dict):
-        if value.get("class_name") != "__keras_tensor__":
-            raise ValueError(f"argument {str(value)[:40]}")
+    """Tensors within arguments of a call; what else there is, as a problem."""
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
         config = value["config"]
         found.append({"history": config["keras_history"], "shape": config.get("shape")})
     elif isinstance(value, list):
-        for part in value:
-            _collect(part, found)
+        return next(filter(None, [_collect(part, found) for part in value]), "")
     elif value is not None:
-        raise ValueError(f"argument {value!r}")
+        what = "an array" if isinstance(value, dict) else f"{str(value)[:40]}"
+        return f"is called with {what} besides tensors, which is not supported; use a layer such as Rescaling"
+    return ""

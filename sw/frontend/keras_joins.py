@@ -58,7 +58,7 @@ def concatenate(op):
     """Concatenate along channels, rows or columns."""
     parts, shapes = _parts(op)
     rank = len(shapes[0])
-    axis = op.config.get("axis", -1)
+    axis = op.config["axis"]
     if isinstance(axis, bool) or not isinstance(axis, int) or axis == 0 or not -rank <= axis <= rank:
         raise op.error(f"joins along axis {axis!r}, which must be one behind the batch; save the model again")
     axis = axis - 1 if axis > 0 else axis + rank

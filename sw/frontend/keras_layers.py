@@ -1,10 +1,8 @@
-"""Keras layers of one input: weights, windows, activations, shapes."""
-
-from math import prod
+"""Keras layers of one input that compute: weights, windows, normalisation; and those that do nothing."""
 
 import numpy as np
 
-from lutloom.frontend.keras_activations import activate, activation, leaky_relu, relu, softmax
+from lutloom.frontend.keras_activations import activate, activation, elu, leaky_relu, prelu, relu, softmax
 from lutloom.frontend.keras_op import View
 from lutloom.shapes import window_shape
 
@@ -170,56 +168,34 @@ def global_pool(op):
     return View(made, (1,) * (len(view.shape) - 1) + (channels,) if op.config.get("keepdims") else (channels,))
 
 
-def flatten(op):
-    """Flatten: raster order, which is how values lie."""
-    op.check_layout()
-    view = op.single()
-    return View(view.value, (prod(view.shape),))
-
-
-def reshape(op):
-    """Reshape to one to three sides, one of which may be -1."""
-    view, target = op.single(), list(op.config["target_shape"])
-    if any(isinstance(size, bool) or not isinstance(size, int) for size in target) or target.count(-1) > 1:
-        raise op.error(f"has target_shape {target}, which must be integers with one -1 at most; save the model again")
-    if -1 in target:
-        rest = -prod(target)
-        target[target.index(-1)] = prod(view.shape) // rest if rest > 0 else 0
-    if min(target, default=0) < 1 or prod(target) != prod(view.shape) or len(target) > 3:
-        raise op.error(f"makes shape {tuple(op.config['target_shape'])} of {view.shape}, which must hold as many "
-                       "values in at most 3 dimensions; reshape to another shape")
-    return View(view.value, tuple(target))
-
-
-def zero_padding(op):
-    """ZeroPadding2D and ZeroPadding1D."""
-    op.check_layout()
-    view = op.single()
-    value, shape = op.map(view)
-    given = op.config["padding"]
-    given = [given] * op.rank if isinstance(given, int) else given
-    if op.rank == 1:
-        given = [given if len(given) == 2 else given * 2]
-    sides = [(side, side) if isinstance(side, int) else tuple(side) for side in given]
-    numbers = [number for side in sides for number in side]
-    whole = all(isinstance(number, int) and 0 <= number <= MOST_PADDING for number in numbers)
-    if len(sides) != op.rank or any(len(side) != 2 for side in sides) or not whole:
-        raise op.error(f"has padding {op.config['padding']}, which must be integers from 0 to {MOST_PADDING}; save the "
-                       "model again")
-    sides = [(0, 0)] * (2 - op.rank) + sides + [(0, 0)]
-    before, after = (tuple(int(side[end]) for side in sides) for end in (0, 1))
-    made = tuple(b + size + a for b, size, a in zip(before, shape, after, strict=True))
-    return View(op.emit("pad", (value,), {"before": before, "after": after}, shape=made),
-                made[3 - len(view.shape):])
-
-
-MOST_PADDING = 1024
-
-
 def rescaling(op):
     """Rescaling by two numbers."""
     params = {"scale": np.array(op.number("scale", 1.0)), "offset": np.array(op.number("offset", 0.0))}
     return op.elementwise(op.single(), "affine", params)
+
+
+def normalization(op):
+    """Normalization by a mean and a variance, one or one a channel, of the config or found by ``adapt``."""
+    view, axis = op.single(), op.config.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    if axis not in (-1, None, [], len(view.shape)) or op.config.get("invert"):
+        raise op.error("normalises another axis than the last one, or inverts, which is not supported; use axis -1")
+    size = (view.shape[-1],) if axis not in (None, []) else ()
+    given = [op.config.get(key) for key in ("mean", "variance")]
+    if None in given:
+        given = op.weights(mean=size, variance=size, count=())
+        given = [given["mean"], given["variance"]]
+    mean, variance = (np.asarray(part, np.float64).ravel() for part in given)
+    if {mean.size, variance.size} - {1, view.shape[-1]} or not (np.isfinite(mean).all() and (variance >= 0).all()):
+        raise op.error(f"has {mean.size} means and {variance.size} variances for {view.shape[-1]} channels, or such as "
+                       "are no numbers; save the model again")
+    mean, scale = np.squeeze(mean), 1 / np.maximum(np.sqrt(np.squeeze(variance)), LEAST_DEVIATION)
+    view = op.elementwise(view, "affine", {"scale": np.array(1.0), "offset": -mean}, part="mean")
+    return op.elementwise(view, "affine", {"scale": scale, "offset": np.array(0.0)})
+
+
+LEAST_DEVIATION = 1e-7
+"""Keras divides by no less."""
 
 
 def unchanged(op):
@@ -238,7 +214,6 @@ LAYERS = {
     "Dense": dense, "BatchNormalization": batch_normalization,
     **{f"{kind}Pooling{n}D": pool for kind in ("Max", "Average") for n in (1, 2)},
     **{f"Global{kind}Pooling{n}D": global_pool for kind in ("Max", "Average") for n in (1, 2)},
-    "Flatten": flatten, "Reshape": reshape, "ZeroPadding2D": zero_padding, "ZeroPadding1D": zero_padding,
-    "Rescaling": rescaling, **dict.fromkeys(UNCHANGED, unchanged),
-    "Activation": activation, "ReLU": relu, "LeakyReLU": leaky_relu, "Softmax": softmax,
+    "Rescaling": rescaling, "Normalization": normalization, **dict.fromkeys(UNCHANGED, unchanged),
+    "Activation": activation, "ReLU": relu, "LeakyReLU": leaky_relu, "ELU": elu, "PReLU": prelu, "Softmax": softmax,
 }

@@ -30,8 +30,7 @@ OPERATORS = {
     **onnx_layers.OPERATORS, **onnx_elementwise.OPERATORS, **onnx_closing.OPERATORS, **onnx_quant.OPERATORS,
     **onnx_join.OPERATORS, **onnx_qdq.OPERATORS, **onnx_qlinear.OPERATORS,
 }
-ONLY_QUANTISED = {**onnx_qlinear.OPERATORS, **onnx_qdq.OPERATORS, **onnx_join.ONLY_QUANTISED,
-                  **onnx_elementwise.ONLY_QUANTISED}
+ONLY_QUANTISED = {**onnx_qlinear.OPERATORS, **onnx_qdq.OPERATORS}
 
 
 def load(path):

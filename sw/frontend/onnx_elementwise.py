@@ -11,8 +11,7 @@ def affine(op):
     """Add, Sub, Mul, Div of a computed tensor and a constant."""
     left, right = op.given(0), op.given(1)
     if isinstance(left, Tensor) and isinstance(right, Tensor):
-        raise op.error("joins two computed tensors, but branches are not supported yet; use a model that is one chain "
-                       "of layers")
+        raise op.error("divides by a computed tensor, which is not supported; only division by constants is")
     tensor, other = (left, right) if isinstance(left, Tensor) else (right, left)
     if tensor.integer:
         raise op.error("computes with integers, which is not supported; cast its input to float first")
@@ -75,22 +74,33 @@ def minimum_maximum(op):
 
 
 FUNCTIONS = {"Sigmoid": "logistic", "Tanh": "tanh", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish",
-             "HardSigmoid": "hard_sigmoid", "Elu": "elu", "Softplus": "softplus"}
+             "HardSigmoid": "hard_sigmoid", "Elu": "elu", "Softplus": "softplus", "Gelu": "gelu"}
 
 
 def function(op):
-    """A function of each element by itself, in a quantised model, where it becomes a table of codes."""
-    if not op.reader.quantised:
-        raise op.error("is supported only in models that are quantised (QDQ, QOperator), where it becomes a table of "
-                       "codes; use Relu or Clip")
+    """A function of each element by itself, which becomes a table of codes."""
     name, params = FUNCTIONS[op.type.removeprefix("QLinear")], {}
+    if name == "gelu" and op.reader.quantised:
+        raise op.error("is supported only in models of real numbers; take a float model")
     if name in ("leaky_relu", "hard_sigmoid", "elu"):
         params["alpha"] = op.attribute("alpha", {"leaky_relu": 0.01, "hard_sigmoid": 0.2, "elu": 1.0}[name])
     if name == "hard_sigmoid":
         params["beta"] = op.attribute("beta", 0.5)
     if not np.isfinite(list(params.values())).all():
         raise op.error("has an alpha or beta that is not a number; export the model again")
-    return op.reader.emit(op, "function", op.computed(), {"function": name, **params})
+    if name == "gelu" and op.attribute("approximate", "none") == "tanh":
+        name = "gelu_tanh"
+    kind = "function" if op.reader.quantised else "table"
+    return op.reader.emit(op, kind, op.computed(), {"function": name, **params})
+
+
+def prelu(op):
+    """PRelu of one slope."""
+    slope = op.numbers(1, "slope")
+    if slope.size != 1:
+        raise op.error(f"has {slope.size} slopes, but one for all channels is supported; train it with one parameter")
+    kind = "function" if op.reader.quantised else "table"
+    return op.reader.emit(op, kind, op.computed(), {"function": "leaky_relu", "alpha": slope.item()})
 
 
 def _bound(op, position, what, attribute, default):
@@ -165,10 +175,8 @@ def shape(op):
     return Const(dims[op.attribute("start", 0):op.attribute("end", len(dims))])
 
 
-ONLY_QUANTISED = {("", name): function for name in FUNCTIONS}
-
 OPERATORS = {
-    **ONLY_QUANTISED,
+    **{("", name): function for name in FUNCTIONS}, ("", "PRelu"): prelu,
     **dict.fromkeys([("", "Add"), ("", "Sub"), ("", "Mul"), ("", "Div")], affine),
     ("", "Neg"): negate, ("", "Pow"): power, ("", "Relu"): relu, ("", "Sign"): sign, ("", "Clip"): clip,
     **dict.fromkeys([("", "Min"), ("", "Max")], minimum_maximum),

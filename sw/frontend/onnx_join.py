@@ -1,22 +1,40 @@
-"""ONNX operators of several computed tensors, and those that take parts of one: only quantised models have them."""
+"""ONNX operators of several computed tensors, those that take parts of one, and those that repeat its pixels."""
 
 import numpy as np
 
 from lutloom.frontend import onnx_elementwise
-from lutloom.frontend.onnx_layout import new_index
-from lutloom.frontend.onnx_values import Const, Tensor, map_index
+from lutloom.frontend.onnx_layout import map_shape, new_index
+from lutloom.frontend.onnx_values import Const, Tensor, infer_shape, map_index
 
 
 def joined(op):
-    """Add, Sub or Mul of two tensors that broadcast, either of them a constant that knows its codes."""
-    if not op.reader.quantised:
-        return onnx_elementwise.affine(op)
+    """Add, Sub or Mul of two tensors that broadcast; in a quantised model of a constant that knows its codes, too."""
     given = [op.given(0), op.given(1)]
-    if any(not isinstance(part, Tensor) and (part is None or part.codes is None or part.codes.bits != 8)
-           for part in given):
+    if any(not isinstance(part, Tensor) and (part is None or part.codes is None or part.codes.bits != 8
+                                             or not op.reader.quantised) for part in given):
         return onnx_elementwise.affine(op)
-    kind = op.type.removeprefix("QLinear").lower()
+    return _join(op, op.type.removeprefix("QLinear").lower(), *given)
+
+
+def total(op):
+    """Sum of any number of tensors, and Mean, which divides it."""
+    if not all(isinstance(part, Tensor) for part in op.inputs):
+        raise op.error("takes a constant, which is not supported; use Add")
+    tensor, *others = op.inputs
+    for number, other in enumerate(others, 1):
+        last = number == len(others) and op.type == "Sum"
+        tensor = _join(op, "add", tensor, other, part="" if last else f"sum{number}")
+    if op.type == "Sum":
+        return tensor
+    return op.reader.emit(op, "affine", tensor, {"scale": np.array(1 / len(op.inputs)), "offset": np.array(0.0)})
+
+
+def _join(op, kind, *given, part=""):
+    """Write a join of two tensors, either of them a constant of codes."""
     rank = max(len(part.shape if isinstance(part, Tensor) else _unbatched(op, part.array.shape)) for part in given)
+    if _alike(op, *given):
+        return op.reader.emit(op, kind, given[0], shape=op.reader.shapes[given[0].value], index=given[0].index,
+                              others=(given[1].value,), part=part)
     first, second = (_aligned(op, part, rank) for part in given)
     try:
         own = np.broadcast_shapes(first.shape, second.shape)
@@ -32,7 +50,13 @@ def joined(op):
     other = second if whole is first else first
     if other.shape == own and (other.index.ravel() != whole.index.ravel()).any():
         raise op.error("joins two tensors of different layouts, which is not supported; transpose neither")
-    return op.reader.emit(op, kind, first, shape=shape, index=whole.index, others=(second.value,))
+    return op.reader.emit(op, kind, first, shape=shape, index=whole.index, others=(second.value,), part=part)
+
+
+def _alike(op, first, second):
+    """Whether two tensors show values of one shape in the same way."""
+    return isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape and (
+        op.reader.shapes[first.value] == op.reader.shapes[second.value]) and bool((first.index == second.index).all())
 
 
 def _unbatched(op, shape):
@@ -80,12 +104,14 @@ def concat(op):
     rank = len(parts[0].shape)
     axis = op.attribute("axis", 1)
     axis += rank + 1 if axis < 0 else 0
-    if len(ranks) != 1 or not 1 <= axis <= rank or rank not in (1, 3):
+    if len(ranks) != 1 or not 1 <= axis <= rank or rank not in (1, 2, 3):
         raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)} along axis {axis} "
                        "(counted with the batch), which is not supported; join NCHW maps, or vectors")
-    parts = [_aligned(op, part, rank) if rank == 3 else op.reader.flat(part) for part in parts]
+    order = _order(op, parts)
+    if order is None:
+        parts = [_aligned(op, part, rank) if rank == 3 else op.reader.flat(part) for part in parts]
     shapes = [op.reader.shapes[part.value] for part in parts]
-    place = 0 if rank == 1 else (2, 0, 1)[axis - 1]
+    place = 0 if rank == 1 else (order or (2, 0, 1))[axis - 1]
     if any(a != b for shape in shapes for i, (a, b) in enumerate(zip(shape, shapes[0], strict=True)) if i != place):
         raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)}, which do not fit; "
                        "export the model again")
@@ -94,6 +120,9 @@ def concat(op):
     if rank == 1:
         starts = np.cumsum([0, *(len(part.index) for part in parts)])
         index = np.concatenate([part.index + start for part, start in zip(parts, starts, strict=False)])
+    elif order:
+        index = new_index(op, shape)
+        index = index.transpose(order) if rank == 3 else index[0].transpose([side - 1 for side in order])
     else:
         index = new_index(op, shape).transpose(2, 0, 1)
     integer = {part.integer for part in parts}
@@ -101,6 +130,22 @@ def concat(op):
         raise op.error("joins codes and real numbers; export the model again")
     return op.reader.emit(op, "concat", parts[0], {"axis": place}, shape=shape, index=index,
                           others=tuple(part.value for part in parts[1:]))
+
+
+def _order(op, parts):
+    """Which side of their values each side of tensors is, where these are rows, or maps with channels last; or None."""
+    shapes = [op.reader.shapes[part.value] for part in parts]
+    if any(len(shape) != 3 for shape in shapes):
+        return None
+    if all(part.shape == shape and part.in_order for part, shape in zip(parts, shapes, strict=True)):
+        return (0, 1, 2)
+    rows = all(len(part.shape) == 2 and shape[0] == 1 for part, shape in zip(parts, shapes, strict=True))
+    for order in ((2, 1), (1, 2)) if rows else ():
+        if all((np.arange(part.index.size).reshape(shape)[0].transpose([side - 1 for side in order]).shape == part.shape
+                and (np.arange(part.index.size).reshape(shape)[0].transpose([side - 1 for side in order])
+                     == part.index).all()) for part, shape in zip(parts, shapes, strict=True)):
+            return order
+    return None
 
 
 def slice_(op):
@@ -185,25 +230,63 @@ def pad(op):
     if rank != 4 or len(shape) != 3 or (tensor.index.ravel() != map_index(shape).ravel()).any():
         raise op.error(f"pads a tensor of shape {tensor.shape} that is no NCHW map as it was computed, which is not "
                        "supported")
+    if number and not op.reader.quantised:
+        raise op.error(f"pads with {number:g}, but only 0 is supported in a model of real numbers; pad with 0")
     before, after = ((side[1], side[2], side[0]) for side in (widths[1:rank], widths[rank + 1:]))
     size = tuple(b + length + a for b, length, a in zip(before, shape, after, strict=True))
-    return op.reader.emit(op, "pad", tensor, {"before": tuple(before), "after": tuple(after), "value": float(number)},
-                          shape=size, index=new_index(op, size).transpose(2, 0, 1))
+    params = {"before": tuple(before), "after": tuple(after), "value": float(number)}
+    return op.reader.emit(op, "pad", tensor, params, shape=size, index=new_index(op, size).transpose(2, 0, 1))
 
 
-def only_quantised(handler):
-    """An operator that models of real numbers do not have yet."""
+def resize(op):
+    """Resize and Upsample by whole numbers, each pixel the nearest one."""
+    tensor = op.computed()
+    if op.reader.quantised:
+        raise op.error("is supported only in models of real numbers; take a float model")
+    if op.attribute("mode", "nearest") != "nearest":
+        raise op.error(f"has mode {op.attribute('mode')!r}, which is not supported; use 'nearest'")
+    height, width, channels = map_shape(op, tensor)
+    made = infer_shape(op, op.reader.batch)
+    if made is None or len(made) != 4 or len(tensor.shape) != 3 or made[:2] != (op.reader.batch, channels):
+        raise op.error("makes maps of a size that is not known, or of other channels; export the model with a fixed "
+                       "input size and constants folded")
+    factors = []
+    for given, size in ((height, made[2]), (width, made[3])):
+        if size % given or not np.array_equal(_nearest(op, given, size), np.arange(size) // (size // given)):
+            raise op.error(f"makes {size} pixels of {given} by coordinates that do not repeat each of them as often; "
+                           "use whole scales, 'asymmetric' with 'floor' or 'half_pixel'")
+        factors.append(size // given)
+    shape = (*made[2:], channels)
+    if factors == [1, 1]:
+        return tensor
+    return op.reader.emit(op, "upsample", tensor, {"factor": tuple(factors)}, shape=shape,
+                          index=new_index(op, shape).transpose(2, 0, 1))
 
-    def convert(op):
-        if not op.reader.quantised:
-            raise op.error("is supported only in models that are quantised (QDQ, QOperator); use a model that is one "
-                           "chain of layers")
-        return handler(op)
 
-    return convert
+def _nearest(op, given, size):
+    """Which pixel each of a larger row is."""
+    place, scale = np.arange(size), size / given
+    mode = op.attribute("coordinate_transformation_mode", "half_pixel") if op.type == "Resize" else "asymmetric"
+    match mode:
+        case "half_pixel" | "half_pixel_symmetric" | "pytorch_half_pixel":
+            place = (place + 0.5) / scale - 0.5 if size > 1 else place * 0.0
+        case "asymmetric":
+            place = place / scale
+        case "align_corners":
+            place = place * (given - 1) / max(1, size - 1)
+        case _:
+            raise op.error(f"has coordinate_transformation_mode {mode!r}, which is not supported; use 'asymmetric'")
+    how = op.attribute("nearest_mode", "round_prefer_floor") if op.type == "Resize" else "floor"
+    rounded = {"round_prefer_floor": lambda x: np.ceil(x - 0.5), "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+               "floor": np.floor, "ceil": np.ceil}
+    if how not in rounded:
+        raise op.error(f"has nearest_mode {how!r}, which is not supported; use 'floor'")
+    return np.clip(rounded[how](place), 0, given - 1)
 
 
-ONLY_QUANTISED = {("", name): only_quantised(handler) for name, handler in
-                  (("Concat", concat), ("Slice", slice_), ("Split", split), ("Pad", pad))}
-
-OPERATORS = {**dict.fromkeys([("", "Add"), ("", "Sub"), ("", "Mul")], joined), **ONLY_QUANTISED}
+OPERATORS = {
+    **dict.fromkeys([("", "Add"), ("", "Sub"), ("", "Mul")], joined),
+    **dict.fromkeys([("", "Sum"), ("", "Mean")], total),
+    ("", "Concat"): concat, ("", "Slice"): slice_, ("", "Split"): split, ("", "Pad"): pad,
+    **dict.fromkeys([("", "Resize"), ("", "Upsample")], resize),
+}

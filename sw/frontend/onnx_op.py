@@ -15,6 +15,7 @@ KINDS = {  # what an operator without a name is called after
     "QLinearGlobalAveragePool": "globalpool", "QuantizeLinear": "quantize", "DequantizeLinear": "dequantize",
     **{f"QLinear{name}": name.lower() for name in ("Add", "Mul", "Concat", "Sigmoid", "LeakyRelu")},
 }
+JOINS = ("Add", "Sub", "Mul")
 WEIGHTED = ("Conv", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QGemm", "QLinearMatMul")
 
 
@@ -33,7 +34,8 @@ class Op:
     @cached_property
     def name(self):
         """The layer's name: the weight's without its last dotted part, else the operator's, else kind and index."""
-        kind = KINDS.get(self.type, self.type.lower())
+        joins = self.type in JOINS and all(isinstance(given, Tensor) for given in self.inputs)
+        kind = self.type.lower() if joins else KINDS.get(self.type, self.type.lower())
         index = self.reader.count(kind)
         place = 3 if self.type.startswith("Q") else 1
         origin = next((given.origin for given in self.inputs[place:place + 1] if isinstance(given, Const)), None)

@@ -130,7 +130,7 @@ def infer_shape(op, batch):
         if isinstance(given, Const):
             types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(given.array.dtype),
                                                         given.array.shape)
-            if given.array.dtype == np.int64 and given.array.size < 64:
+            if given.array.dtype in (np.int64, np.float32) and given.array.size < 64:
                 data[name] = numpy_helper.from_array(given.array, name)
         elif given is not None:
             types[name] = helper.make_tensor_type_proto(1, (batch, *given.shape))

@@ -15,7 +15,7 @@ from lutloom.passes.grids import can_pad, code_grid, feeds_sum, is_short, shares
 from lutloom.passes.ranges import Histogram, find_range
 from lutloom.passes.rewire import JOINS, LINEAR, POOLS, inserted, is_padded, only_reader, without
 
-TAKE_CODES = ("pad", "reshape", "table")
+TAKE_CODES = ("pad", "reshape", "slice", "transpose", "upsample", "table")
 """Operators, besides those with weights, pools and joins, that work on codes alone."""
 
 MOST_VALUES = 1 << 25

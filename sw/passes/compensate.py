@@ -23,6 +23,9 @@ from lutloom.passes.rewire import CLOSINGS, LINEAR, with_nodes
 FRAMES, LEAST_FRAMES = 4096, 16
 """Of the calibration data, at most; fewer where values are large."""
 
+PAYS_FRAMES = 100
+"""With fewer, weights fit the frames rather than the data: nothing is compensated where nobody asked for it."""
+
 MOST_VALUES = 1 << 25
 """Numbers of one value that are held, at most."""
 
@@ -57,7 +60,7 @@ def compensate(graph, options):
     Raises
     ------
     DataError
-        ``options.rounding`` is "compensated" and there are no calibration data.
+        ``options.rounding`` is "compensated" and there are no calibration data, or too few.
     """
     layers = [node for node in graph.nodes if node.op in LINEAR and _is_ours(node, options)]
     if options.rounding == "compensated" and not layers:
@@ -68,6 +71,11 @@ def compensate(graph, options):
     if options.frames is None:
         if options.rounding == "compensated":
             raise DataError("weights can only be compensated with calibration data; give them with --calibrate")
+        return graph
+    if len(options.frames) < (LEAST_FRAMES if options.rounding == "compensated" else PAYS_FRAMES):
+        if options.rounding == "compensated":
+            raise DataError(f"weights can only be compensated with {LEAST_FRAMES} frames of calibration data, not "
+                            f"{len(options.frames)}; give some hundred with --calibrate")
         return graph
     walk, changes = _Walk(graph, options.frames), {}
     last = layers[-1].output

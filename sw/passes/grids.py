@@ -5,7 +5,7 @@ from math import frexp, gcd
 
 from lutloom.passes.rewire import JOINS, rationals
 
-VIEWS = ("maxpool", "flatten", "reshape", "pad")
+VIEWS = ("maxpool", "flatten", "reshape", "pad", "slice", "transpose", "upsample")
 """Operators that give codes of what they take, some of them or all."""
 
 SCALE_BITS = 8
@@ -28,9 +28,9 @@ def code_grid(graph, value, given):
     if value == graph.input:
         return given.scale, given.zero_point
     node = graph.producer(value)
+    if node.op in VIEWS:
+        return code_grid(graph, node.inputs[0], given)
     match node.op:
-        case "maxpool" | "flatten" | "reshape" | "pad":
-            return code_grid(graph, node.inputs[0], given)
         case "concat":
             grids = {code_grid(graph, name, given) for name in node.inputs}
             return grids.pop() if len(grids) == 1 else None

@@ -12,7 +12,7 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.functions import FUNCTIONS
-from lutloom.network import Broadcast, Concat, Pad, Reshape, Sum, Table, Times
+from lutloom.network import Broadcast, Concat, Pad, Reshape, Slice, Sum, Table, Times, Transpose
 from lutloom.passes.grids import common_unit
 from lutloom.passes.rewire import rationals
 from lutloom.passes.values import plain
@@ -100,13 +100,44 @@ def pad(lowering, node):
 
 def reshape(lowering, node):
     """The same codes in another shape."""
-    value = lowering.codes(lowering.values[node.inputs[0]], node.name)
-    tensor, name = lowering.tensors[value.tensor], lowering.name(node.name)
     shape = tuple(map(int, lowering.graph.shapes[node.output]))
-    if shape == tensor.shape:
-        return value
-    lowering.add(Reshape(name, value.tensor, name, shape), tensor.format, tensor.scale, tensor.zero_point)
-    return replace(value, tensor=name)
+    return moved(lowering, node, lambda source, name: Reshape(name, source, name, shape))
+
+
+def transpose(lowering, node):
+    """The same codes, axes in another order."""
+    order = tuple(map(int, node.params["order"]))
+    return moved(lowering, node, lambda source, name: Transpose(name, source, name, order))
+
+
+def slice_(lowering, node):
+    """A part of the codes."""
+    parts = [tuple(map(int, node.params[key])) for key in ("begin", "sizes", "steps")]
+    return moved(lowering, node, lambda source, name: Slice(name, source, name, *parts))
+
+
+def moved(lowering, node, *layers):
+    """Codes behind layers that move them, functions of (tensor, new name); a view of the same shape is left out."""
+    value = lowering.codes(lowering.values[node.inputs[0]], node.name)
+    tensor, source = lowering.tensors[value.tensor], value.tensor
+    for make in layers:
+        name = lowering.name(node.name)
+        layer = make(source, name)
+        if not isinstance(layer, Reshape) or layer.shape != lowering.tensors[source].shape:
+            source = lowering.add(layer, tensor.format, tensor.scale, tensor.zero_point)
+    return replace(value, tensor=source)
+
+
+def upsample(lowering, node):
+    """Every pixel of each row so often, then every row."""
+    down, right = map(int, node.params["factor"])
+    height, width, channels = map(int, lowering.graph.shapes[node.inputs[0]])
+    wide = width * right * channels
+    shapes = [(Reshape, (height * width, 1, channels)), (Broadcast, (height * width, right, channels))] * (right > 1)
+    shapes += [(Reshape, (height, 1, wide)), (Broadcast, (height, down, wide))] * (down > 1)
+    shapes += [(Reshape, (height * down, width * right, channels))]
+    return moved(lowering, node, *(lambda source, name, kind=kind, shape=shape: kind(name, source, name, shape)
+                                   for kind, shape in shapes))
 
 
 def codes_of_function(lowering, node):
@@ -138,5 +169,5 @@ def table(lowering, node, quant):
 
 
 BRANCHES = {"add": join, "sub": join, "mul": join, "concat": concat, "pad": pad, "reshape": reshape,
-            "table": codes_of_function}
+            "slice": slice_, "transpose": transpose, "upsample": upsample, "table": codes_of_function}
 """What lowers the operators of branches: functions of (Lowering, node) that give a Value."""

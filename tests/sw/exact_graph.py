@@ -159,6 +159,16 @@ def apply(graph, node, x, *others):
             return np.pad(x, list(zip(params["before"], params["after"], strict=True)), constant_values=Fraction(0))
         case "reshape":
             return x.reshape(shape)
+        case "slice":
+            keys = ("begin", "sizes", "steps")
+            parts = [begin + step * np.arange(size) for begin, size, step in zip(*(params[key] for key in keys),
+                                                                                 strict=True)]
+            return x[np.ix_(*parts)]
+        case "transpose":
+            return x.transpose(params["order"])
+        case "upsample":
+            factors = (*params["factor"], 1)
+            return x[np.ix_(*(np.arange(size) // factor for size, factor in zip(shape, factors, strict=True)))]
         case "table":  # what a float64 gives of it: the quantiser behind rounds that
             return rationals(FUNCTIONS[params["function"]](x.astype(float), params))
         case "globalpool":

@@ -3,7 +3,7 @@
 import exact_graph as exact
 import numpy as np
 
-from lutloom.quantize import prepared, quantize
+from lutloom.quantize import fake_quantised, prepared, quantize
 
 
 def check(graph, frames=2, seed=0, **choices):
@@ -19,6 +19,24 @@ def check(graph, frames=2, seed=0, **choices):
         wanted = exact.run(graph, frame, options.input)
         value = exact.rationals(output.format.values(got).astype(float))
         np.testing.assert_array_equal((value - output.zero_point) * output.scale, wanted)
+    return network
+
+
+def compared(graph, frames=2, **choices):
+    """The network, after comparing it with the quantised graph in rationals."""
+    rng = np.random.default_rng(7)
+    choices["calibrate"] = rng.integers(0, 256, (20, *graph.input_shape), dtype=np.uint8)
+    network = quantize(graph, **choices)
+    quantised, options = fake_quantised(graph, **choices)
+    tensor, output = network.tensors[network.input], network.tensors[network.output]
+    codes = rng.integers(0, 256, (frames, *tensor.shape), dtype=np.uint8)
+    for frame, got in zip(codes, network(codes), strict=True):
+        wanted = exact.run(quantised, frame.reshape(graph.shapes[graph.input]), options.input)
+        value = (exact.rationals(output.format.values(got).astype(float)) - output.zero_point) * output.scale
+        if np.array_equal(value, wanted):
+            continue
+        assert "output" in network.info  # logits that were rounded to one scale at the end
+        assert abs(value - wanted).max() <= output.scale
     return network
 
 

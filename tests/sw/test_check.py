@@ -34,19 +34,19 @@ def test_rows(tmp_path):
 
 
 def test_everything_that_is_not_supported_is_named(tmp_path):
-    nodes = [node("Conv", "x w", "c"), node("LeakyRelu", "c", "l", "leaky"), node("Add", "l c", "a", "skip"),
-             node("HardSwish", "a", "h", "swish"), node("MaxPool", "h", "p", kernel_shape=[2, 2]),
+    nodes = [node("Conv", "x w", "c"), node("Sin", "c", "l", "wave"), node("Div", "l c", "a", "skip"),
+             node("Cos", "a", "h", "swish"), node("MaxPool", "h", "p", kernel_shape=[2, 2]),
              node("Flatten", "p", "f"), node("Gemm", "f d", "y", "fc")]
     found = check(saved(build(nodes, {"w": floats(4, 3, 3, 3), "d": floats(36, 2)}, opset=14), tmp_path))
     assert [(row.op, row.supported) for row in found] == [
-        ("Conv", True), ("LeakyRelu", False), ("Add", False), ("HardSwish", False), ("MaxPool", True), ("Gemm", True)]
+        ("Conv", True), ("Sin", False), ("Div", False), ("Cos", False), ("MaxPool", True), ("Gemm", True)]
     assert found[1].shape == (4, 4, 4) and found[4].shape == (3, 3, 4)
-    assert found[2].note.startswith("joins two computed tensors, but branches are not supported yet")
+    assert found[2].note.startswith("divides by a computed tensor, which is not supported")
     assert not found.supported
-    assert found.sentence.startswith("model 'net.onnx' has 3 unsupported layers (Add 'skip', HardSwish 'swish' besides "
-                                     "this): LeakyRelu 'leaky' is supported only in models that are quantised")
+    assert found.sentence.startswith("model 'net.onnx' has 3 unsupported layers (Div 'skip', Cos 'swish' besides "
+                                     "this): Sin 'wave' is an operator that is not supported")
     assert found.text.count("\n") == len(found) + 1 + 3  # header, empty line, the notes of the other two
-    assert "LeakyRelu 'leaky'" not in found.text and "HardSwish 'swish'" in found.text
+    assert "Sin 'wave'" not in found.text and "Cos 'swish'" in found.text
 
 
 def test_layers_behind_an_unknown_shape(tmp_path):

@@ -115,10 +115,87 @@ def test_simulated_equals_integer_and_floats_stay_floats():
     data = frames(graph)
     choices = {"data": data, "calibrate": data, "activations": 6, "weights": "int:5"}
     golden = evaluate(graph, **choices)["accuracy"]
-    simulated = evaluate(graph, mode="simulated", **choices)["accuracy"]
-    assert simulated["simulated"] == golden["golden"] and simulated["golden"] is None
-    only_weights = evaluate(graph, mode="simulated", data=data, activations="float", weights="int:12")["accuracy"]
-    assert abs(only_weights["simulated"] - only_weights["float"]) <= 0.05
+    result = evaluate(graph, mode="simulated", **choices)
+    simulated = result["accuracy"]
+    assert simulated["simulated"] == simulated["golden"] == golden["golden"]
+    assert simulated["float"] == golden["float"] and np.trace(result["confusion"]) == 40 * simulated["simulated"]
+    assert result["difference"]["frames"] == 0 and result["difference"]["largest"] < 0.6
+    result = evaluate(graph, mode="simulated", data=data, activations="float", weights="int:12")
+    only_weights = result["accuracy"]
+    assert abs(only_weights["simulated"] - only_weights["float"]) <= 0.05 and only_weights["golden"] is None
+    assert result["difference"] is None and result["no_golden"] == "activations stay real numbers"
+
+
+@pytest.mark.parametrize("closing", [(), (("softmax", "s", {}),), (("argmax", "a", {}),), (("topk", "t", {"k": 2}),)])
+def test_difference_of_simulated_and_golden(tmp_path, closing):
+    graph = model(*closing)
+    data = frames(graph)
+    result = evaluate(graph, mode="simulated", data=data, calibrate=data, weights="int:8@layer",
+                      outputs=tmp_path / "o.npz")
+    found = result["difference"]
+    assert found["frames"] == 0 and found["mean"] <= found["largest"] < 1e-6 < found["scale"]
+    with np.load(tmp_path / "o.npz") as kept:
+        assert {"golden", "simulated", "scale", "float"} <= {*kept.files}
+    unlabelled = evaluate(graph, mode="simulated", data=Data(data.x, None, "frames"), calibrate=data,
+                          weights="int:8@layer", outputs=tmp_path / "o.npz")
+    assert unlabelled["difference"] == found and unlabelled["confusion"] is None
+
+
+def test_simulated_and_golden_differ_where_floats_round_a_tie():
+    """Of the doubles 0.09 and 0.54, 3 · 0.09 / 0.54 is less than a half in rationals, and a half in floats."""
+    quant = {"bits": 4, "signed": False, "narrow": False, "rounding": "HALF_UP", "zero_point": np.array(0.0)}
+    weight = np.array([[1.0], [0.0]])
+    graph = exact.chain(
+        "tie", (1,), ("quant", "q", {"scale": np.array(0.09), **quant}),
+        ("quant", "q2", {"scale": np.array(0.54), **quant}),
+        ("dense", "d", {"weight": weight, "bias": np.array([0.0, 0.3]), "weight_quant": None}),
+    )
+    x = np.arange(8, dtype=np.uint8)[:, None]
+    choices = {"data": Data(x, np.zeros(8, int), "codes"), "weights": "int:8@layer"}
+    result = evaluate(graph, mode="simulated", **choices)
+    golden = evaluate(graph, **choices)
+    assert result["accuracy"]["golden"] == golden["accuracy"]["golden"] == 4 / 8
+    assert result["accuracy"]["simulated"] == 5 / 8
+    assert result["difference"]["frames"] == 1
+    assert result["difference"]["largest"] * result["difference"]["scale"] == pytest.approx(0.54)
+
+
+def test_a_model_that_has_no_integers_is_simulated_all_the_same():
+    graph = model()
+    data = frames(graph)
+    result = evaluate(graph, mode="simulated", data=data, calibrate=data, activations="binary", weights="float16")
+    assert result["accuracy"]["golden"] is None and result["accuracy"]["simulated"] > 0
+    assert "layer 'd' has float16 weights and binary activations" in result["no_golden"]
+
+
+@pytest.mark.parametrize("mode", ["integer", "simulated"])
+def test_one_sigmoid_output_tells_two_classes_apart(tmp_path, mode):
+    rng = np.random.default_rng(4)
+    graph = exact.chain("two", (6, 6, 1), exact.conv(rng, "c1", 4, 1), exact.relu("r"), ("flatten", "f", {}),
+                        exact.dense(rng, "d", 1, 64), ("table", "s", {"function": "logistic"}))
+    x = rng.integers(0, 256, (60, 6, 6, 1)).astype(np.uint8)
+    logits = run(exact.chain("two", (6, 6, 1), *[(n.op, n.name, n.params) for n in graph.nodes[:-1]]), x / 255)
+    bias = graph.nodes[-2].params["bias"]
+    bias -= np.median(logits)
+    y = (logits[:, 0] > np.median(logits)).astype(int)
+    y[:6] ^= 1
+    data = Data(x, y, "two")
+    result = evaluate(graph, data=data, calibrate=data, mode=mode, outputs=tmp_path / "o.npz")
+    assert result["accuracy"]["float"] == 54 / 60 and abs(result["accuracy"]["golden"] - 54 / 60) <= 2 / 60
+    confusion = np.array(result["confusion"])
+    assert confusion.shape == (2, 2) and (confusion.sum(axis=1) == np.bincount(y)).all() and (confusion > 0).all()
+    with np.load(tmp_path / "o.npz") as kept:
+        found = (kept["golden"] - kept["zero_point"]) * kept["scale"] > 0.5
+        assert np.mean(found.ravel() == y) == result["accuracy"]["golden"]
+    with pytest.raises(DataError, match="have labels 0 to 2, but the model knows 2 classes"):
+        evaluate(graph, data=Data(x, y + (y > 0), "three"), calibrate=data)
+
+
+def test_one_output_without_a_sigmoid_tells_nothing_apart():
+    graph = exact.chain("one", (3,), exact.dense(np.random.default_rng(0), "d", 1, 3))
+    data = Data(np.zeros((4, 3), np.uint8), np.array([0, 1, 0, 1]), "two")
+    with pytest.raises(DataError, match="has one output, which tells two classes apart only behind a sigmoid; end the"):
+        evaluate(graph, data=data)
 
 
 def test_network_files_and_folders(tmp_path):

@@ -1,12 +1,14 @@
 """The Keras front end against plain numpy, and the shared models against Keras's own outputs."""
 
 import os
+from math import erf
 from pathlib import Path
 
 import keras_models as keras
 import numpy as np
 import pytest
 from keras_models import functional, layer, save, save_h5, sequential
+from lower_checks import compared
 
 from lutloom import check, evaluate, quantize
 from lutloom.data import load
@@ -94,6 +96,8 @@ ACTIVATIONS = {
     "elu": lambda x: np.where(x > 0, x, np.expm1(x)), "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
     "silu": lambda x: x / (1 + np.exp(-x)), "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "softmax": lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True),
+    "gelu": lambda x: x * (1 + np.vectorize(erf)(x / 2**0.5)) / 2,
+    "selu": lambda x: 1.05070098 * np.where(x > 0, x, 1.67326324 * np.expm1(x)),
 }
 
 
@@ -116,6 +120,9 @@ def test_relu_layers(tmp_path):
         (layer("LeakyReLU", "r", alpha=0.5), np.where(x > 0, x, x / 2)),
         (layer("Activation", "r", activation=slope), np.where(x > 0, x, x / 10)),
         (layer("Softmax", "r", axis=-1), ACTIVATIONS["softmax"](x)),
+        (layer("ELU", "r", alpha=0.5), np.where(x > 0, x, np.expm1(x) / 2)),
+        (layer("PReLU", "r", np.full(4, 0.3), shared_axes=None), np.where(x > 0, x, x * 0.3)),
+        (layer("PReLU", "r", np.full(1, 0.3), shared_axes=[1]), np.where(x > 0, x, x * 0.3)),
         (layer("Rescaling", "r", scale=0.5, offset=-1.0), x / 2 - 1),
     ):
         equal(save(tmp_path / "net.keras", sequential((4,), entry)), x, wanted)
@@ -133,6 +140,60 @@ def test_shapes_and_global_pools(tmp_path):
         for keep in (False, True):
             model = sequential((4, 6, 3), layer(f"Global{kind}Pooling2D", "g", keepdims=keep))
             equal(save(tmp_path / "net.keras", model), x, reduce(x, axis=(1, 2), keepdims=keep))
+
+
+def test_layers_that_move_numbers(tmp_path):
+    x = random(2, 4, 6, 3)
+    for entry, wanted in (
+        (layer("UpSampling2D", "u", size=[2, 3], interpolation="nearest"), x.repeat(2, axis=1).repeat(3, axis=2)),
+        (layer("UpSampling2D", "u", size=[1, 1]), x),
+        (layer("Cropping2D", "c", cropping=[[1, 0], [2, 1]]), x[:, 1:, 2:5]),
+        (layer("Permute", "p", dims=[3, 1, 2]), x.transpose(0, 3, 1, 2)),
+        (layer("Permute", "p", dims=[2, 1, 3]), x.transpose(0, 2, 1, 3)),
+    ):
+        path = save(tmp_path / "net.keras", sequential((4, 6, 3), layer("ReLU", "r", max_value=9.0), entry))
+        equal(path, x, np.clip(wanted, 0, 9))
+    x = random(2, 6, 3)
+    for entry, wanted in ((layer("UpSampling1D", "u", size=2), x.repeat(2, axis=1)),
+                          (layer("Cropping1D", "c", cropping=[1, 2]), x[:, 1:4]),
+                          (layer("ZeroPadding1D", "z", padding=[1, 2]), np.pad(x, ((0, 0), (1, 2), (0, 0)))),
+                          (layer("Permute", "p", dims=[2, 1]), x.transpose(0, 2, 1))):
+        path = save(tmp_path / "net.keras", sequential((6, 3), layer("ReLU", "r", max_value=9.0), entry))
+        equal(path, x, np.clip(wanted, 0, 9))
+    path = save(tmp_path / "net.keras", sequential((1, 1, 5), layer("Permute", "p", dims=[3, 2, 1]),
+                                                   layer("ReLU", "r"), layer("Reshape", "s", target_shape=[5])))
+    equal(path, x := random(2, 1, 1, 5), np.maximum(x[:, 0, 0], 0))
+
+
+def test_moved_numbers_become_integers(tmp_path):
+    model = sequential((4, 6, 3), conv2d("c", random(3, 3, 3, 4), activation="gelu"),
+                       layer("UpSampling2D", "u", size=[2, 2]), layer("Cropping2D", "crop", cropping=[[1, 0], [1, 2]]),
+                       layer("Permute", "p", dims=[2, 1, 3]), conv2d("d", random(2, 2, 4, 3)), layer("Flatten", "f"))
+    compared(load_graph(save(tmp_path / "net.keras", model)))
+
+
+def test_normalization(tmp_path):
+    x, mean, variance = random(2, 4, 6, 3), random(3, seed=1), random(3, seed=2) ** 2
+    wanted = (x - mean) / np.sqrt(variance)
+    for entry in (layer("Normalization", "n", axis=[-1], mean=mean.tolist(), variance=variance.tolist()),
+                  layer("Normalization", "n", mean, variance, np.array(7), axis=[-1], mean=None, variance=None)):
+        equal(save(tmp_path / "net.keras", sequential((4, 6, 3), entry)), x, wanted)
+    entry = layer("Normalization", "n", axis=None, mean=0.5, variance=0.0)
+    model = sequential((4, 6, 3), entry, layer("Rescaling", "r", scale=1e-7))
+    equal(save(tmp_path / "net.keras", model), x, x - 0.5)
+
+
+def operation(kind, name):
+    """A call of keras.ops, as Keras 3 writes it."""
+    return {"module": "keras.src.ops.numpy", "class_name": kind, "config": {"name": name}, "registered_name": kind,
+            "_weights": []}
+
+
+def test_operations_of_keras_ops(tmp_path):
+    model = functional((4,), (operation("Relu", "relu"), "input"), (operation("Tanh", "tanh"), "input"),
+                       (operation("Add", "add"), "relu", "tanh"), output="add")
+    x = random(5, 4)
+    equal(save(tmp_path / "net.keras", model), x, np.maximum(x, 0) + np.tanh(x))
 
 
 def test_one_dimension(tmp_path):

@@ -217,7 +217,18 @@ def test_without_h5py(tmp_path, monkeypatch):
     (layer("ReLU", "r", threshold=1.0), "has threshold 1, which is not supported; use 0"),
     (layer("ReLU", "r", max_value=float("nan")), "which must be a finite number"),
     (layer("Softmax", "s", axis=1), "only the last one is supported"),
-    (layer("Activation", "a", activation="gelu"), "has activation 'gelu', which is not supported; use one of linear"),
+    (layer("Activation", "a", activation="mish"), "has activation 'mish', which is not supported; use one of linear"),
+    (layer("UpSampling2D", "u", size=[2, 2], interpolation="bilinear"), "has interpolation 'bilinear', which is not"),
+    (layer("UpSampling2D", "u", size=[0, 2]), "has size [0, 2], which must be 2 positive integers"),
+    (layer("UpSampling2D", "u", size=[1 << 20, 2]), "which must have 1 to 16777216 values"),
+    (layer("Cropping2D", "c", cropping=[[2, 2], [0, 0]]), "by [[2, 2], [0, 0]], which leaves nothing; use a larger"),
+    (layer("Cropping2D", "c", cropping=[[-1, 2], [0, 0]]), "must be integers from 0 to 1024"),
+    (layer("Permute", "p", dims=[1, 2]), "has dims [1, 2], which must name each of 3 sides once"),
+    (layer("PReLU", "p", np.arange(2.0)[None, None], shared_axes=[1, 2]), "has 2 slopes, but one for all is supported"),
+    (layer("Normalization", "n", axis=[1]), "normalises another axis than the last one"),
+    (layer("Normalization", "n", axis=[-1], mean=[0.0] * 3, variance=[1.0] * 3), "has 3 means and 3 variances for 2"),
+    ({**layer("Reshape", "r"), "module": "keras.src.ops.numpy"}, "is an operation of keras.ops, of which Add, "),
+    ({**layer("mine>Own", "own"), "registered_name": None}, "is a custom object, registered as 'mine>Own', whose code"),
     (layer("Reshape", "r", target_shape=[5]), "which must hold as many values"),
     (layer("ZeroPadding2D", "z", padding=[[-1, 0], [0, 0]]), "must be integers from 0 to 1024"),
     (layer("ZeroPadding2D", "z", padding=[[1 << 40, 0], [0, 0]]), "must be integers from 0 to 1024"),
@@ -244,7 +255,7 @@ def test_inputs_and_outputs(tmp_path):
     assert "has a config that Keras does not write" in refused(save(path, missing))
     circle = functional((4,), (layer("Add", "x"), "y", "input"), (layer("Add", "y"), "x", "input"), output="y")
     assert "has layers that read each other in a circle" in refused(save(path, circle))
-    assert "must be at the end of the model" in refused(save(path, net(layer("Softmax", "s"), dense())))
+    assert "must be at the end of the model" in refused(save(path, net(layer("Softmax", "s", axis=-1), dense())))
     assert "does not depend on its input" in refused(save(path, net(layer("Dropout", "d"))))
 
 
@@ -252,6 +263,10 @@ def test_joins(tmp_path):
     model = functional((4,), (dense("a"), "input"), (layer("Add", "add"), "a", "input"), output="add")
     assert "Add 'add' joins tensors of shapes (3,), (4,), which do not fit" in refused(
         save(tmp_path / "n.keras", model))
+    entry = functional((4,), (layer("Multiply", "twice"), "input"), output="twice")
+    entry["config"]["layers"][1]["inbound_nodes"][0]["args"].append(2.0)
+    assert "Multiply 'twice' is called with 2.0 besides tensors, which is not supported; use a layer" in refused(
+        save(tmp_path / "n.keras", entry))
     model["config"]["layers"][1]["inbound_nodes"][0]["kwargs"] = {"training": True}
     assert "Dense 'a' is called with training = 'True'" in refused(save(tmp_path / "n.keras", model))
 

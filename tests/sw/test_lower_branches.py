@@ -5,10 +5,10 @@ from fractions import Fraction
 import exact_graph as exact
 import numpy as np
 import pytest
+from lower_checks import compared, kinds
 
 from lutloom.graph import Graph, Node
 from lutloom.passes.grids import common_unit, is_short, short_scale
-from lutloom.quantize import fake_quantised, quantize
 
 
 def graph_of(shape, *steps):
@@ -22,28 +22,6 @@ def graph_of(shape, *steps):
 
 def conv(rng, name, outputs, channels, source, shape=None, **more):
     return (*exact.conv(rng, name, outputs, channels, pads=(1, 1, 1, 1), **more), (source,), shape)
-
-
-def compared(graph, frames=2, **choices):
-    """The network, after comparing it with the quantised graph in rationals."""
-    rng = np.random.default_rng(7)
-    choices["calibrate"] = rng.integers(0, 256, (20, *graph.input_shape), dtype=np.uint8)
-    network = quantize(graph, **choices)
-    quantised, options = fake_quantised(graph, **choices)
-    tensor, output = network.tensors[network.input], network.tensors[network.output]
-    codes = rng.integers(0, 256, (frames, *tensor.shape), dtype=np.uint8)
-    for frame, got in zip(codes, network(codes), strict=True):
-        wanted = exact.run(quantised, frame.reshape(graph.input_shape), options.input)
-        value = (exact.rationals(output.format.values(got).astype(float)) - output.zero_point) * output.scale
-        if np.array_equal(value, wanted):
-            continue
-        assert "output" in network.info  # logits that were rounded to one scale at the end
-        assert max(abs(value - wanted)) <= output.scale
-    return network
-
-
-def kinds(network):
-    return [type(layer).__name__ for layer in network.layers]
 
 
 SHAPE = (4, 4, 3)
@@ -126,6 +104,29 @@ def test_pads_and_views():
         (*exact.conv(rng, "b", 2, 4), ("q",), (1, 2, 2)), ("flatten", "g", {}, ("b",), (4,)),
         ("reshape", "t", {}, ("g",), (1, 1, 4)),
     ))
+
+
+def test_pads_in_front_of_a_convolution_are_its_own():
+    rng = np.random.default_rng(4)
+    params = {"before": (1, 0, 0), "after": (1, 2, 0)}
+    network = compared(graph_of(SHAPE, ("pad", "p", params, ("input",), (6, 6, 3)),
+                                conv(rng, "c", 2, 3, "p", (6, 6, 2)), ("relu", "r", {}, ("c",), None)))
+    assert "Pad" not in kinds(network)
+    assert network.layers[0].pads == (2, 1, 2, 3)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_codes_that_move(size):
+    """A crop that runs backwards, a transpose, and pixels that are repeated."""
+    rng = np.random.default_rng(5)
+    params = {"begin": (3, 1, 0), "sizes": (2, 3, 4), "steps": (-2, 1, 1)}
+    network = compared(graph_of(
+        SHAPE, conv(rng, "c", 4, 3, "input", (4, 4, 4)), ("slice", "s", params, ("c",), (2, 3, 4)),
+        ("transpose", "t", {"order": (1, 2, 0)}, ("s",), (3, 4, 2)),
+        ("upsample", "u", {"factor": (size, 2)}, ("t",), (3 * size, 8, 2)),
+        conv(rng, "e", 2, 2, "u", (3 * size, 8, 2)), ("relu", "r", {}, ("e",), None)))
+    assert {"Slice", "Transpose", "Broadcast"} <= {*kinds(network)}
+    assert kinds(network).count("Broadcast") == (1 if size == 1 else 2)
 
 
 def test_squeeze_and_excite_spreads_a_vector_over_a_map():

@@ -182,10 +182,18 @@ def test_weights_that_are_no_numbers(tmp_path, value):
 
 @pytest.mark.parametrize("nodes, text", [
     ([node("Sin", "x", "y", "odd")], "Sin 'odd' is an operator that is not supported; supported are Add, ArgMax, "),
-    ([node("LeakyRelu", "x", "y")], "LeakyRelu 'leakyrelu_0' is supported only in models that are quantised"),
-    ([node("Relu", "x", "r"), node("Add", "x r", "y", "skip")],
-     "Add 'skip' joins two computed tensors, but branches are not supported yet"),
-    ([node("Concat", "x x", "y", "cat", axis=1)], "Concat 'cat' is supported only in models that are quantised"),
+    ([node("Relu", "x", "r"), node("Div", "x r", "y", "ratio")], "Div 'ratio' divides by a computed tensor"),
+    ([node("PRelu", "x g3", "y", "own")], "PRelu 'own' has 3 slopes, but one for all channels is supported"),
+    ([node("MaxPool", "x", "p", kernel_shape=[2, 2]), node("Add", "x p", "y", "skip")],
+     "Add 'skip' joins tensors of shapes (3, 6, 6) and (3, 5, 5) without the batch, which do not fit"),
+    ([node("Concat", "x g3", "y", "cat", axis=1)], "Concat 'cat' joins a constant to a computed tensor"),
+    ([node("Concat", "x x", "y", "cat", axis=0)], "Concat 'cat' joins tensors of shapes (3, 6, 6), (3, 6, 6) along"),
+    ([node("Pad", "x p8 k", "y", "rim")], "Pad 'rim' pads with 2, but only 0 is supported in a model of real numbers"),
+    ([node("Resize", "x - r4", "y", "up", mode="linear")], "Resize 'up' has mode 'linear', which is not supported"),
+    ([node("Resize", "x - q4", "y", "up", mode="nearest")],
+     "Resize 'up' makes 9 pixels of 6 by coordinates that do not repeat each of them as often"),
+    ([node("Resize", "x - s4", "y", "up", coordinate_transformation_mode="align_corners")],
+     "Resize 'up' makes 18 pixels of 6 by coordinates that do not repeat each of them as often"),
     ([node("MatMul", "x x", "y")], "MatMul 'dense_0' multiplies two computed tensors"),
     ([node("MatMul", "w x", "y")], "multiplies by constants on the left"),
     ([node("Conv", "x x", "y")], "Conv 'conv_0' computes its weights, which must be constant"),
@@ -240,6 +248,8 @@ def test_operators(tmp_path, nodes, text):
         "n3": -np.ones(3, np.float32), "g5": np.ones(5, np.float32), "k2": np.array([3, 36]), "k3": np.array([1, 7]),
         "k4": np.array([1, 4, 2, 4]), "nan": np.float32(np.nan), "one": np.array([1]), "nine": np.array([9]),
         "m": floats(7, 2), "yes": np.array(True),
+        "p8": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "r4": np.array([1, 1, 2, 2], np.float32),
+        "s4": np.array([1, 1, 3, 3], np.float32), "q4": np.array([1, 1, 1.5, 1.5], np.float32),
     }
     used = {name for item in nodes for name in item.input}
     sentence = refused_model(build(nodes, {name: weights[name] for name in weights if name in used}), tmp_path)

@@ -372,8 +372,11 @@ def test_a_scheduler_that_is_not_there(data, tmp_path, monkeypatch):
     said = refusal(data, tmp_path / "found", jobs=None, scheduler="tcp://127.0.0.1:9")
     assert said.startswith("no Dask scheduler answers at 'tcp://127.0.0.1:9' (")
     assert said.endswith("); start one with 'dask scheduler', or leave out --scheduler")
-    assert refusal(data, tmp_path / "found", jobs=None, scheduler="nonsense").startswith(
-        "no Dask scheduler answers at 'nonsense' (")
+    assert not (tmp_path / "found").exists()
+    for address in ("nonsense", "http://127.0.0.1:9", "tls://127.0.0.1:9", "tcp://127.0.0.1", "127.0.0.1:99999", ""):
+        assert refusal(data, tmp_path / "found", jobs=None, scheduler=address) == (
+            f"--scheduler must be the address of a Dask scheduler, tcp://HOST:PORT, not {address!r}")
+    assert not (tmp_path / "found").exists()
 
 
 @pytest.mark.slow
