@@ -16,6 +16,7 @@ from lutloom.classes import is_binary
 from lutloom.errors import ModelError
 from lutloom.graph import Graph
 from lutloom.passes.fold import fold
+from lutloom.passes.prune import prune
 from lutloom.passes.rewire import LINEAR
 from lutloom.passes.take_input import take_input
 from lutloom.pictures import has_matplotlib, pareto_picture
@@ -85,7 +86,7 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
         Address of a Dask scheduler; its workers do the trials.
     progress : function of (step, done, total), optional
     choices
-        ``input_scale input_zero input_format activations method rounding requant`` of ``lutloom.quantize``.
+        ``input_scale input_zero input_format activations method rounding prune requant`` of ``lutloom.quantize``.
 
     Returns
     -------
@@ -256,7 +257,7 @@ def _folded(graph, choices):
     if given.get("activations") == "float":
         del given["activations"]
     options = replace(prepared(graph, **given)[1], rounding=choices.get("rounding") or ROUNDINGS[0])
-    return options, take_input(fold(graph, options), options)
+    return options, prune(take_input(fold(graph, options), options), options)
 
 
 def _classes(graph):

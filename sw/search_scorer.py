@@ -19,9 +19,10 @@ from lutloom.golden.conv import conv_matrices, conv_with
 from lutloom.graph import Graph
 from lutloom.network import TopK
 from lutloom.passes.fold import fold
+from lutloom.passes.prune import prune
 from lutloom.passes.rewire import CLOSINGS
 from lutloom.passes.take_input import take_input
-from lutloom.passes.weigh import source_weights
+from lutloom.passes.weigh import source_weights, with_zeros
 from lutloom.quantize import fake_quantised, input_network, prepared, quantize, reals_of
 from lutloom.weight_fit import fit
 from lutloom.weight_spec import FormatChoice, fit_rounding
@@ -45,7 +46,7 @@ class Problem:
     graph : Graph
         As the model file has it.
     choices : dict
-        ``input_scale input_zero input_format activations method rounding requant`` of ``quantize``.
+        ``input_scale input_zero input_format activations method rounding prune requant`` of ``quantize``.
     calibration, data : Data
         What chooses, and what scores in the end.
     layers : tuple of str
@@ -79,7 +80,7 @@ class Scorer:
         self._rounding = fit_rounding(given.pop("rounding", None))
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
-        graph = _open(take_input(fold(graph, options), options))
+        graph = _open(prune(take_input(fold(graph, options), options), options))
         self._real = {node.name: np.asarray(node.params["weight"], np.float64) for node in graph.nodes
                       if node.name in problem.layers}
         self._graph, self._stub, self._input = graph, input_network(graph, options.input), options.input
@@ -167,6 +168,8 @@ class Scorer:
             choice = FormatChoice.parse(text, self._rounding)
             try:
                 format, scale, codes = fit(choice.format, self._real[node.name], choice)
+                if "kept" in node.params:
+                    format, codes = with_zeros(format, codes, node.params["kept"])
             except ValueError as error:
                 raise ModelError(f"layer {node.name!r} cannot take {text}: {error}; leave it out of "
                                  "--formats") from None

@@ -98,7 +98,8 @@ def check_budget(budget, space, costs):
 
 def settings(graph, calibration, choices):
     """What a trial's result depends on: a dict of str to str."""
-    given = {name: str(choices.get(name)) for name in ("input_scale", "input_zero", "input_format", "rounding")}
+    names = "input_scale", "input_zero", "input_format", "rounding", "prune"
+    given = {name: str(choices.get(name)) for name in names}
     return {"lutloom": __version__, "model": digest_graph(graph),
             "calibration data": digest(calibration.x, calibration.y),
             "calibration frames": str(len(calibration.x)),

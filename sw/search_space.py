@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from lutloom.errors import ModelError
 from lutloom.passes.weigh import choose
 from lutloom.weight_fit import candidates as patterns
-from lutloom.weight_spec import FormatChoice, parse_spec
+from lutloom.weight_spec import SPARSE, FormatChoice, parse_spec
 
 DEFAULT_FORMATS = "int:2..8,bitmask:2..4@channel,binary,ternary,pow2:3..4,codebook:4,codebook:16"
 
@@ -107,7 +107,9 @@ def _entries(formats):
             texts += _ranged(part.strip())
         for text in texts:
             try:
-                FormatChoice.parse(text)
+                if FormatChoice.parse(text).sparse:
+                    raise ValueError(f"what zeros save shows when hardware is planned; leave {SPARSE} out, and add it "
+                                     "to the --weights that is found")
             except ValueError as error:
                 raise ModelError(f"--formats cannot hold {text!r}: {error}") from None
         yield pattern.strip() or "*", texts
