@@ -387,7 +387,7 @@ def _report(work, model, clock, accuracy, made, output):
         "busy_share": schedules[slowest].busy / interval,
         "resources": resources,
         "accuracy": accuracy,
-        "weight_bits": sum(w.codes.size * w.format.bits for w in weights),
+        "weight_bits": sum(w.stored_bits for w in weights),
         "layers": reports.layers_of(groups, plan, schedules),
         "folder": str(output),
         "files": sorted(

@@ -106,7 +106,7 @@ def quantize(options, progress):
     if options.pictures is not None:
         pictures = of_model(options.model, network, options.pictures)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": str(layer.weights.format),
-               "weights": layer.weights.codes.size, "bits": layer.weights.codes.size * layer.weights.format.bits}
+               "weights": layer.weights.codes.size, "bits": layer.weights.stored_bits}
               for layer in network.layers if hasattr(layer, "weights")]
     data = {"network": str(path), "pictures": list(map(str, pictures)), "layers": layers,
             "weights": sum(layer["weights"] for layer in layers),

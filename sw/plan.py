@@ -62,6 +62,10 @@ class StagePlan:
         Output beats that its buffer holds.
     weights_place, parameters_place, rows_place : "ebr" or "lut"
         Of weights, of the requantiser's numbers, and of the rows that a window holds.
+    table_place : "ebr" or "lut"
+        Of the table of a codebook of groups.
+    packed : bool
+        Ternary weights lie in their ROM five in a byte.
     buffers : tuple of int
         Beats held by a buffer in front of each input, where ways of different length meet; 0: there is none.
     """
@@ -79,6 +83,8 @@ class StagePlan:
     weights_place: str = "ebr"
     parameters_place: str = "lut"
     rows_place: str = "ebr"
+    table_place: str = "ebr"
+    packed: bool = False
     buffers: tuple[int, ...] = ()
 
     @property
@@ -219,10 +225,14 @@ def window_of(group):
     dict of height, width, kernel, stride, dilation, pads
         As ``lutloom.hw.geometry.Geometry`` takes them.
     """
-    main, (height, across, _) = group.main, group.image
+    main, (height, across, channels) = group.main, group.image
     kernel = tuple(main.weights.codes.shape[1:3]) if isinstance(main, Conv) else tuple(main.kernel)
     stride, dilation, pads = tuple(main.stride), tuple(getattr(main, "dilation", (1, 1))), tuple(main.pads)
-    if kernel[0] > 1 and across == kernel[1] == 1 and not pads[1] and not pads[3]:
+    # Groups of weights may go across the rows of a kernel column, which then must stay side by side.
+    upright = isinstance(main, Conv) and channels // main.groups % main.weights.format.group > 0
+    if upright:
+        pass
+    elif kernel[0] > 1 and across == kernel[1] == 1 and not pads[1] and not pads[3]:
         height, across, kernel, stride, dilation = 1, height, (1, kernel[0]), (1, stride[0]), (1, dilation[0])
         pads = 0, pads[0], 0, pads[2]
     elif kernel[0] > 1 and kernel == (height, across) and not any(pads):

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from math import ceil, gcd, prod
+from math import ceil, gcd
 
 import numpy as np
 
@@ -408,10 +408,10 @@ def _fastest(groups, options, paces, have):
 def _check_weights(groups, chip):
     """FitError at once where the weights are more than all the memory of a chip, its LUTs included."""
     layers = [group.main for group in groups if hasattr(group.main, "weights")]
-    need = sum(layer.weights.codes.size * layer.weights.format.bits for layer in layers)
+    need = sum(layer.weights.stored_bits for layer in layers)
     have = chip.ebr_blocks * chip.ebr_bits + BITS_IN_A_LUT * chip.lut4
     if need > have:
-        worst = max(layers, key=lambda layer: layer.weights.codes.size * layer.weights.format.bits)
+        worst = max(layers, key=lambda layer: layer.weights.stored_bits)
         raise FitError(
             f"the weights take {need / 8192:,.0f} KiB, those of layer {worst.name!r} most, but {chip.device} holds "
             f"{chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB in block RAM; store fewer bits a weight (--weights "
@@ -432,7 +432,7 @@ def _refuse(groups, options, pace, have, chip, fps):
                     f"layer {group.main.name!r} keeps more rows than the {chip.ebr_blocks} block RAMs of {chip.device} "
                     "hold; take a larger board (lutloom boards)"
                 )
-            bits = prod(weights.codes.shape) * weights.format.bits
+            bits = weights.stored_bits
             raise FitError(
                 f"layer {group.main.name!r} needs {bits / 8192:,.0f} KiB of block RAM for its weights, but "
                 f"{chip.device} holds {chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB; store fewer bits a weight "

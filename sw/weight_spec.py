@@ -31,6 +31,8 @@ class FormatChoice:
         Of the codebook to find.
     real : bool
         The weights stay real numbers: simulated mode only.
+    group : int
+        Weights that an entry of the codebook stands for.
     """
 
     format: WeightFormat | None
@@ -39,6 +41,7 @@ class FormatChoice:
     search_bits: int | None = None
     entries: int | None = None
     real: bool = False
+    group: int = 1
 
     def __post_init__(self):
         ways = self.format is not None, self.search_bits is not None, self.entries is not None, self.real
@@ -60,6 +63,7 @@ class FormatChoice:
             name = str(self.format)
         else:
             name = f"bitmask:{self.search_bits}" if self.entries is None else f"codebook:{self.entries}"
+            name += f"x{self.group}" * (self.group > 1)
         if name == "float16":
             return name
         return f"{name}@{1 if self.scale == 'one' else self.scale}"
@@ -67,6 +71,9 @@ class FormatChoice:
     @property
     def about(self):
         """The format, or one of the same cost where only weights can tell which it will be."""
+        if self.group > 1:
+            values = tuple(np.linspace(-100, 100, self.entries * self.group).round().astype(int).tolist())
+            return WeightFormat.parse(f"codebook:{self.entries}x{self.group}", values)
         if self.entries is not None:
             entries = np.unique(np.linspace(-100, 100, self.entries).round().astype(int))
             return WeightFormat("codebook", (len(entries) - 1).bit_length(), None, tuple(map(int, entries)))
@@ -90,7 +97,8 @@ class FormatChoice:
                              f"simulated mode, not {name!r}")
         format = WeightFormat.parse(name)
         if kind == "codebook":
-            return cls(None, _scale(scale, "channel"), rounding, entries=int(rest))
+            entries = int(rest.partition("x")[0])
+            return cls(None, _scale(scale, "channel"), rounding, entries=entries, group=format.group)
         return cls(format, _scale(scale, "one" if kind in ("bitmask", "float16") else "channel"), rounding)
 
 

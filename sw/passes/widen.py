@@ -53,7 +53,7 @@ def widen(network: Network) -> Network:
                 "without --patchable"
             )
         format = getattr(getattr(layer, "weights", None), "format", None)
-        if format is not None and format.values:
+        if format is not None and format.values and format.group == 1:
             raise ModelError(
                 f"layer {layer.name!r} has {format} weights, whose table stands in logic and depends on them; build "
                 "without --patchable"
