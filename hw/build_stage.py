@@ -157,8 +157,8 @@ def make_stage(network, plan, group, stage):
             center = int(np.prod(group.main.weights.codes.shape[1:]))
             acc_shape = unsigned(center.bit_length())
         work = MatVec(
-            lanes=lanes, units=stage.units, x_format=source, w_format=decoded(plan, form), acc_shape=acc_shape, masked=masked,
-            dsp=stage.dsp, lut_units=stage.lut_units, channels=stage.width if group.depthwise else None,
+            lanes=lanes, units=stage.units, x_format=source, w_format=decoded(plan, form), acc_shape=acc_shape,
+            masked=masked, dsp=stage.dsp, lut_units=stage.lut_units, channels=stage.width if group.depthwise else None,
             paired=plan.paired,
         )
         # Far ways on an ECP5: a register between its blocks and the choice among them, one more behind it.

@@ -230,6 +230,9 @@ def _other_quantisation(group):
                        help="of weights: to the nearest level; so that layers' outputs change least for the data of "
                        "--calibrate (default, where there are such and weights are of few bits); or, of bit masks, as "
                        "their source paper did")
+    group.add_argument("--equalise", action="store_true", default=None,
+                       help="scale channels between two layers such that their weights' ranges are even; real numbers "
+                       "do not change")
     group.add_argument("--activations", type=_activations, metavar="BITS|binary|float",
                        help="bits of every activation (default 8); float for 'evaluate --mode simulated' only")
     group.add_argument("--calibrate", metavar="D", help="data that ranges of activations are taken from (x suffices)")

@@ -35,7 +35,7 @@ def _quantisation(options):
     Raises ModelError where there are some for a model that is integer already: they would do nothing.
     """
     names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
-             "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
+             "equalise": "equalise", "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
     given = {option: value for option in names if (value := getattr(options, option, None)) is not None}
     model = Path(options.model)
     if given and (model.suffix == ".npz" or model.is_dir()):

@@ -16,6 +16,7 @@ from lutloom.network import Network, Tensor
 from lutloom.network_data import encode
 from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.compensate import compensate
+from lutloom.passes.equalise import equalise as balance
 from lutloom.passes.fold import fold
 from lutloom.passes.fold_pads import fold_pads
 from lutloom.passes.hoist import hoist
@@ -41,6 +42,7 @@ def _verified(network, options):
 QUANTISING = (
     fold,  # batch norms into weights, steps that do nothing out
     take_input,  # a quantiser at the model's input becomes the input's format
+    balance,  # channels between layers to even ranges, where it is asked for
     weigh,  # weights into stored codes
     calibrate,  # quantisers where activations are real numbers
     compensate,  # codes of weights by what the layers give for calibration data
@@ -65,7 +67,7 @@ INTEGER_PASSES = (
 
 
 def quantize(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, requant="auto", progress=None):
+             input_format=None, method="mse", rounding=None, requant="auto", equalise=None, progress=None):
     """The integer network of a model.
 
     Parameters
@@ -93,6 +95,8 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         so that what layers give for calibration data changes least. auto, where nothing is said: compensated where
         there are calibration data and weights are of few bits, nearest else.
     requant : "auto", "thresholds" or "multiply"
+    equalise : bool, optional
+        Scale channels between two layers such that their weights' ranges are even, which real numbers do not notice.
     progress : function of (step, done, total), optional
 
     Returns
@@ -111,7 +115,7 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         return Network.load(model)
     graph, options = prepared(model, weights=weights, activations=activations, calibrate=calibrate,
                               input_scale=input_scale, input_zero=input_zero, input_format=input_format,
-                              method=method, rounding=rounding, requant=requant, progress=progress)
+                              method=method, rounding=rounding, requant=requant, equalise=equalise, progress=progress)
     result = graph
     for step in PASSES if graph.arithmetic == "real" else INTEGER_PASSES:
         result = step(result, options)
@@ -142,14 +146,14 @@ def fake_quantised(model, *, activations=None, **choices):
     if as_float:
         _check_activations(graph, options)
         options = replace(options, simulated=True)
-    steps = (fold, take_input, weigh, compensate) if as_float else QUANTISING
+    steps = (fold, take_input, balance, weigh, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
 
 
 def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, requant="auto", progress=None):
+             input_format=None, method="mse", rounding=None, requant="auto", equalise=None, progress=None):
     """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""
     progress = progress or (lambda *_: None)
     for what, value, choices in (("method", method, METHODS), ("rounding", rounding, (None, *ROUNDINGS)),
@@ -162,7 +166,7 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
     graph = model if isinstance(model, Graph) else load_graph(model)
     if graph.arithmetic != "real":
         choices = {"--activations": activations, "--calibrate": calibrate, "--input-scale": input_scale,
-                   "--input-zero": input_zero, "--input": input_format}
+                   "--input-zero": input_zero, "--input": input_format, "--equalise": equalise}
         return graph, _integer_options(graph, model, weights, rounding, choices, progress)
     given = _input(graph, input_format, input_scale, input_zero)
     frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
@@ -170,8 +174,10 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
             "weights": str(weights) if weights is not None else "",
             "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(bits),
             "method": method, "rounding": rounding or ROUNDINGS[0]}
+    if equalise:
+        info["equalise"] = "yes"
     options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, info=info,
-                      progress=progress)
+                      equalise=bool(equalise), progress=progress)
     if rounding is not None:
         _check_rounding(graph, options)
     if activations is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from lutloom.board import load_board
 from lutloom.errors import ModelError
 from lutloom.graph import Graph
+from lutloom.passes.equalise import equalise
 from lutloom.passes.fold import fold
 from lutloom.passes.rewire import LINEAR
 from lutloom.passes.take_input import take_input
@@ -254,7 +255,7 @@ def _folded(graph, choices):
     if given.get("activations") == "float":
         del given["activations"]
     options = replace(prepared(graph, **given)[1], rounding=choices.get("rounding") or ROUNDINGS[0])
-    return options, take_input(fold(graph, options), options)
+    return options, equalise(take_input(fold(graph, options), options), options)
 
 
 def _classes(graph):

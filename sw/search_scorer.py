@@ -17,6 +17,7 @@ from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import conv_matrices, conv_with
 from lutloom.graph import Graph
 from lutloom.network import TopK
+from lutloom.passes.equalise import equalise
 from lutloom.passes.fold import fold
 from lutloom.passes.rewire import CLOSINGS
 from lutloom.passes.take_input import take_input
@@ -78,7 +79,7 @@ class Scorer:
         self._rounding = fit_rounding(given.pop("rounding", None))
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
-        graph = _open(take_input(fold(graph, options), options))
+        graph = _open(equalise(take_input(fold(graph, options), options), options))
         self._real = {node.name: np.asarray(node.params["weight"], np.float64) for node in graph.nodes
                       if node.name in problem.layers}
         self._graph, self._stub, self._input = graph, input_network(graph, options.input), options.input

@@ -227,7 +227,7 @@ class _Maker:
         products = lanes * units
         if products > MOST_PRODUCTS:
             return []
-        weights, bits = group.main.weights, group.input.format.bits
+        weights = group.main.weights
         depth = where.cost * where.position_groups
         found = []
         for packed in (False, True) if weights.format.kind == "ternary" else (False,):

@@ -81,16 +81,35 @@ class Stored:
         return codes.reshape(len(numbers), -1)[:, :self.units * self.lanes]
 
 
-TERNARY = np.array([0, 1, 0, 2])
-"""Digit of a ternary weight's code (sign and magnitude; there is no -0)."""
-
 CODES = np.array([0, 1, 3])
-"""The code of each digit."""
+"""The code (sign and magnitude) of a ternary weight, by its digit: 0, +1, -1."""
+
+PAIRS = np.stack([CODES[np.arange(9) // 3], CODES[np.arange(9) % 3]], axis=1)
+"""(9, 2): the codes of two weights."""
+
+
+def _taken_apart(byte):
+    """The codes that a byte stands for; each bit of them is a few LUTs (``lutloom.hw.trits``), unlike of digits.
+
+    Two of the weights are a pair of three bits, eight of nine; the ninth is meant where the top three bits are ones.
+    The other three are in five bits that never begin so: two bits are a weight's code, the others a pair, seven of
+    nine; the code that no weight has says that it is one of the two others, and the weight is in the others' bits.
+    """
+    rare = byte >> 5 == 7
+    five = byte & 31 if rare else byte >> 3
+    first, pair = five & 3, five >> 2
+    if first == 2:
+        first, pair = (pair >> 1 & 1) << 1 | bool(pair & 3), 7 + (pair >> 2)
+    return first, *PAIRS[pair], *PAIRS[8 if rare else byte & 7]
+
+
+TRITS_OF = np.array([_taken_apart(byte) for byte in range(1 << TRIT_BITS)])
+"""(256, 5): the codes that a stored number stands for; of numbers that are never stored, some."""
+
+TERNARY = np.array([0, 1, 0, 2])
+"""Digit of a ternary weight's code (there is no -0)."""
 
 POWERS = 3 ** np.arange(TRITS)
 
-BYTES = np.arange(3**TRITS)
+BYTES = np.unique(TERNARY[TRITS_OF] @ POWERS, return_index=True)[1]
 """The stored number of every value of five digits, the first weight's the lowest."""
-
-TRITS_OF = CODES[np.arange(1 << TRIT_BITS)[:, None] // POWERS % 3]
-"""(256, 5): the codes that a stored number stands for."""

@@ -5,7 +5,7 @@ import pytest
 from bench import differences, packed, play
 
 from lutloom.hw.trits import Trits
-from lutloom.stored import Stored
+from lutloom.stored import BYTES, Stored
 from lutloom.weights import WeightFormat
 
 TERNARY = WeightFormat("ternary", 2)
@@ -28,8 +28,7 @@ def test_counts(count):
 
 
 def test_every_byte():
-    numbers = np.arange(3**5)[:, None]
-    stored = Stored.of(TERNARY, 5, 1, True)
+    numbers, stored = BYTES[:, None], Stored.of(TERNARY, 5, 1, True)
     assert np.array_equal(stored.numbers_of(stored.codes_of(numbers)), numbers)
     assert len(np.unique(stored.codes_of(numbers), axis=0)) == 243
 

@@ -106,7 +106,7 @@ def vectors(entries, group, lanes, units, place):
 def trits(count):
     """Every byte, in each place."""
     unit = Trits(count=count)
-    i = np.stack([np.roll(np.arange(243), place) for place in range(-(-count // 5))], axis=1)
+    i = np.stack([np.roll(np.arange(256), place) for place in range(-(-count // 5))], axis=1)
     return Vectors(unit, {"i": i}, {"o": np.array([unit.model(row) for row in i])}, 1)
 
 
