@@ -10,7 +10,7 @@ from lutloom.stored import PAIRS, TRIT_BITS, TRITS, TRITS_OF
 class Trits(wiring.Component):
     """Bytes into codes of ``ternary`` weights, sign and magnitude: a word a cycle.
 
-    The encoding (``lutloom.stored``) is made for this: a byte takes some 17 LUT4 and ten registers behind them, where
+    The encoding (``lutloom.stored``) is made for this: a byte takes 21 LUT4 and ten registers behind them, where
     the digits of a number to base 3 take a hundred.
 
     Latency: 1. No flow control, no combinational path.

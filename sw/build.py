@@ -22,6 +22,7 @@ from lutloom.sample import sample
 from lutloom.sim.stream import StreamLayout
 from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
+from lutloom.weight_groups import table_bits
 
 FRAMES_KEPT = 8  # golden outputs in expected.npz
 SEEDS = 3  # placements tried
@@ -388,6 +389,7 @@ def _report(work, model, clock, accuracy, made, output):
         "resources": resources,
         "accuracy": accuracy,
         "weight_bits": sum(w.stored_bits for w in weights),
+        "table_bits": sum(table_bits(w.format) for w in weights),
         "layers": reports.layers_of(groups, plan, schedules),
         "folder": str(output),
         "files": sorted(

@@ -36,8 +36,8 @@ MASK = (3.0, 4.6)  # + 2 a value bit, for each magnitude bit
 SHIFT = (1.5, 1.6)  # a multiplexer a bit and stage
 HALF = (7.5, 4.5)  # a bit of a shifted product
 FIXED = (1.0, 2.5)  # + 2 a value bit, for each weight bit
-TABLE_BIT = {5: 3, 6: 6, 7: 13, 8: 26}  # a bit of a table of so many index bits
-TRITS = (15, 15)  # five ternary weights out of a byte
+TABLE_BIT = {5: 4, 6: 8, 7: 16, 8: 32}  # a bit of a table of so many index bits
+TRITS = (21, 21)  # five ternary weights out of a byte
 PAIRED = 2.6  # + 1 a value bit, for each weight bit: ECP5, two products in an adder
 BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
 

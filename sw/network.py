@@ -18,7 +18,7 @@ import numpy as np
 from lutloom.formats import Format
 from lutloom.layers_arithmetic import Add, Product, Softmax, Sum, Table, Times
 from lutloom.layers_moving import Broadcast, Concat, Constant, Pad, Reshape, Slice, State, Transpose
-from lutloom.weight_groups import members
+from lutloom.weight_groups import stored_bits
 from lutloom.weights import WeightFormat
 
 
@@ -73,9 +73,7 @@ class Weights:
     @property
     def stored_bits(self):
         """Bits that a memory holds of the codes; where a group shares an index, that once. A table is not in it."""
-        group = self.format.group
-        count = self.codes.size if group == 1 else len(self.codes) * len(members(self.codes.shape, group))
-        return count * self.format.index_bits
+        return stored_bits(self.codes.shape, self.format)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_
 from lutloom.requantise_options import Site
 from lutloom.schedule import Windowed
 from lutloom.stage_options import stage_cost, stage_options
+from lutloom.stored import TRIT_BITS, TRITS
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
 BUFFER_TRIES = 4  # plans that are made until the buffers of one fit beside its stages
@@ -408,7 +409,7 @@ def _fastest(groups, options, paces, have):
 def _check_weights(groups, chip):
     """FitError at once where the weights are more than all the memory of a chip, its LUTs included."""
     layers = [group.main for group in groups if hasattr(group.main, "weights")]
-    need = sum(layer.weights.stored_bits for layer in layers)
+    need = sum(_least_bits(layer.weights) for layer in layers)
     have = chip.ebr_blocks * chip.ebr_bits + BITS_IN_A_LUT * chip.lut4
     if need > have:
         worst = max(layers, key=lambda layer: layer.weights.stored_bits)
@@ -420,6 +421,12 @@ def _check_weights(groups, chip):
 
 
 BITS_IN_A_LUT = 16
+
+
+def _least_bits(weights):
+    """Bits of a layer's weights, however they are stored."""
+    bits = weights.stored_bits
+    return bits if weights.format.kind != "ternary" else -(-bits * TRIT_BITS // (2 * TRITS))
 
 
 def _refuse(groups, options, pace, have, chip, fps):

@@ -8,6 +8,8 @@ what its entry holds beyond counts for nothing.
 
 import numpy as np
 
+from lutloom.weight_format import ENTRY_BITS
+
 
 def members(shape, group):
     """The weights of every group.
@@ -47,3 +49,14 @@ def codes_of(indices, shape, group):
 def whole(codes, group):
     """Whether the members of every group have the same index, each at its own place."""
     return np.array_equal(codes, codes_of(indices_of(codes, group), codes.shape, group))
+
+
+def stored_bits(shape, format):
+    """Bits that a memory holds of codes of a shape; where a group shares an index, that once. A table is not in it."""
+    count = int(np.prod(shape)) if format.group == 1 else shape[0] * len(members(shape, format.group))
+    return count * format.index_bits
+
+
+def table_bits(format):
+    """Bits of a codebook's table, which a layer has of its own; 0 of other formats."""
+    return len(format.values) * ENTRY_BITS if format.kind == "codebook" else 0
