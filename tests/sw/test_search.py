@@ -414,5 +414,4 @@ def test_a_cluster_with_a_worker_killed_in_the_middle(data, found, tmp_path):
 def test_codebooks_of_groups_are_tried_and_counted(data, tmp_path):
     result = find(data, tmp_path / "s", formats="codebook:16x4,int:4", layers="fc")
     tried = {point["format"]: point for point in result["layers"]["fc"]}
-    print(tried)
     assert "codebook:16x4@layer" in tried
