@@ -46,7 +46,7 @@ def words_to_weights(record, words):
     blocks, units, lanes = record["groups"], record["units"], record["lanes"]
     depthwise = blocks > 1 and channels == 1
     stored = Stored.of(WeightFormat.parse(record["format"], record["values"]), kh * (1 if depthwise else lanes), units,
-                       record["packed"])
+                       record.get("packed", False))
     codes = stored.codes_of(unpack(words, stored.bits, stored.numbers))
     if depthwise:
         codes = codes_of_depthwise_words(codes, units, conv)

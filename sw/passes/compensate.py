@@ -147,7 +147,7 @@ def _compensated(node, was, now):
     rows, each = real.reshape(len(real), -1), len(real) // groups
     scale = np.broadcast_to(np.array([float(unit) for unit in weights.scale]), len(real)).copy()
     codes, bias = weights.codes.reshape(rows.shape).copy(), np.zeros(len(real))
-    format = weights.format
+    format, best = weights.format, ()
     shared = len(weights.scale) == 1
     parts = []
     for group in range(groups):
@@ -169,6 +169,10 @@ def _compensated(node, was, now):
                         for mine, data, _ in parts) for each_codes in (codes, found))
         if new < old:
             codes = found
+        if format.group > 1:  # a table's integers may be worse than what they are rounded from
+            best = [min([*best, (min(old, new), turn, format, codes, scale)], key=lambda way: way[:2])]
+    if best:
+        *_, format, codes, scale = best[0]
     for mine, data, _ in parts:
         bias[mine] = data.shift(rows[mine], _reals(format, codes[mine], scale[mine]))
     scales = scale[:1] if shared else scale
@@ -271,10 +275,10 @@ class _Data:
         """Second moments, damped."""
         return self._damped
 
-    def choose(self, target, format, scale, shape):
-        """Codes (N, inputs) of outputs whose codes have a shape, one input after the other; groups as a whole."""
+    def choose(self, target, format, scale, shape=None):
+        """Codes (N, inputs), one input after the other; groups, in codes of a ``shape``, as a whole."""
         if format.group > 1:
-            return choose_groups(self._damped, target, format, scale, shape)
+            return choose_groups(self._damped, target, format, scale, shape or target.shape)
         order = np.argsort(-np.diag(self._damped), kind="stable")
         inverse = np.linalg.inv(self._damped[np.ix_(order, order)])
         upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
