@@ -16,7 +16,8 @@ def skips_zeros(group):
     Depthwise there is next to nothing to skip, and padded bipolar values have no code that a window could hold.
     """
     main = group.main
-    if not isinstance(main, Conv | Dense) or group.depthwise or not main.weights.sparse:
+    if not isinstance(main, Conv | Dense) or group.depthwise or not main.weights.sparse or (
+            main.weights.format.group > 1):
         return False
     padded = isinstance(main, Conv) and any(main.pads)
     return 0 in main.weights.format.levels and not (padded and group.input.format.kind == "bipolar")

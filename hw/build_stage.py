@@ -18,11 +18,15 @@ from lutloom.hw.pool import Pool
 from lutloom.hw.requantise import make_requantise
 from lutloom.hw.stage import MapStage, Stage
 from lutloom.hw.topk import TopK
+from lutloom.hw.trits import Trits
+from lutloom.hw.vectors import VectorTables
 from lutloom.hw.whole_pool import WholePool
 from lutloom.hw.window import Window
 from lutloom.network import Conv, Dense, MaxPool, Table
 from lutloom.plan import pools_whole_map, window_of
 from lutloom.rom import depthwise_words, pack, weight_words
+from lutloom.stored import Stored
+from lutloom.weight_format import ENTRY_BITS, WeightFormat
 
 
 def shape_of(format):
@@ -141,12 +145,14 @@ def make_stage(network, plan, group, stage):
     elif source.kind != "bipolar":
         pad_code = int(group.input.zero_point)
     latency = plan.memory_latency
+    weights = decode = center = None
+    if stage.kind == "dot":
+        decode = decoder(plan, group, stage, where.kernel[0] * (1 if group.depthwise else stage.width))
     window = Window(
         name=stage.name, geometry=where, bits=source.bits, lanes=stage.width, pad_code=pad_code, latency=latency,
-        lead=latency if latency == 1 else latency + 2, place=stage.rows_place,
+        lead=(latency if latency == 1 else latency + 2) + (decode.delay if decode is not None else 0),
+        place=stage.rows_place,
     )
-    weights = None
-    center = None
     if stage.kind == "dot":
         _check_codebook(group, stage)
         acc_shape = accumulator_shape(network, group)
@@ -156,8 +162,8 @@ def make_stage(network, plan, group, stage):
             center = int(np.prod(group.main.weights.codes.shape[1:]))
             acc_shape = unsigned(center.bit_length())
         work = MatVec(
-            lanes=lanes, units=stage.units, x_format=source, w_format=form, acc_shape=acc_shape, masked=masked,
-            dsp=stage.dsp, lut_units=stage.lut_units, channels=stage.width if group.depthwise else None,
+            lanes=lanes, units=stage.units, x_format=source, w_format=decoded(plan, form), acc_shape=acc_shape,
+            masked=masked, dsp=stage.dsp, lut_units=stage.lut_units, channels=stage.width if group.depthwise else None,
             paired=plan.paired,
         )
         # Far ways on an ECP5: a register between its blocks and the choice among them, one more behind it.
@@ -172,7 +178,7 @@ def make_stage(network, plan, group, stage):
         )
     requantise = _behind(network, plan, group, stage, acc_shape, center)
     return Stage(
-        name=stage.name, window=window, work=work, weights=weights, shape=acc_shape, units=stage.units,
+        name=stage.name, window=window, work=work, weights=weights, decode=decode, shape=acc_shape, units=stage.units,
         out_width=stage.out_width, channels=channels, requantise=requantise, out_bits=group.output.format.bits,
         credits=stage.credits, masked=masked,
     )
@@ -209,14 +215,50 @@ def _whole_pool(network, plan, group, stage):
 def _check_codebook(group, stage):
     """FitError where words go beyond the channels and the weights have no zero to fill them with."""
     form, share = group.main.weights.format, group.image[2] // getattr(group.main, "groups", 1)
+    if form.group > 1:
+        if not able_width(group, stage.width):
+            raise FitError(f"layer {group.main.name!r} has {share} channels whose weights share indices in groups of "
+                           f"{form.group}: its words cannot be of {stage.width}")
+        return
     if not filled(form) and not group.depthwise and share % stage.width:
         raise FitError(f"layer {group.main.name!r} has a codebook without a zero: a word must divide its {share} "
                        "channels")
 
 
+def able_width(group, width):
+    """Whether words of a width are of whole groups of weights, where weights share an index."""
+    main, size = group.main, group.main.weights.format.group
+    share = group.image[2] // getattr(main, "groups", 1)
+    if size == 1 or group.depthwise or width == share:
+        return True
+    rows = 1 if isinstance(main, Dense) else window_of(group)["kernel"][0]
+    whole = width % size == 0 and (rows == 1 or share % size == 0)
+    return whole and (share % width == 0 or group.input.format.kind != "bipolar")
+
+
+def decoded(plan, format):
+    """The format of weights as multipliers take them; of a patchable design, for any table."""
+    if format.group > 1 and plan.patchable:
+        return WeightFormat("int", ENTRY_BITS)
+    return format.decoded
+
+
+def decoder(plan, group, stage, lanes):
+    """What stands between the ROM of a stage and its multipliers; None where codes are stored as they are."""
+    form = group.main.weights.format
+    if form.group > 1:
+        place = "ebr" if plan.patchable else stage.table_place
+        latency = plan.memory_latency
+        return VectorTables(
+            name=f"{stage.name}_table", format=form, entry_bits=decoded(plan, form).bits, lanes=lanes,
+            units=stage.units, latency=1 if place == "lut" or latency == 1 else latency + 1, place=place,
+        )
+    return Trits(count=lanes * stage.units) if stage.packed else None
+
+
 def filled(format):
-    """Whether words may go beyond the channels: there is a code that then adds nothing."""
-    return format.kind == "binary" or 0 in format.levels
+    """Whether words may go beyond the channels: there is a code that then adds nothing, or nothing comes in there."""
+    return format.group > 1 or format.kind == "binary" or 0 in format.levels
 
 
 def filler(format):
@@ -227,6 +269,8 @@ def filler(format):
     """
     if format.kind == "binary":
         return 1
+    if format.group > 1:
+        return 0
     return int(format.encode(np.zeros(1, int))[0]) if 0 in format.levels else 0
 
 
@@ -241,7 +285,8 @@ def weight_rom(group, stage, where, latency, place):
         words = depthwise_words(codes, stage.units)
     else:
         words = weight_words(codes, where, stage.width, stage.units, filler(weights.format))
+    stored = Stored.of(weights.format, words.shape[1] // stage.units, stage.units, stage.packed)
     return Rom(
-        name=f"{stage.name}_weights", width=words.shape[1] * weights.format.bits, depth=len(words),
-        init=pack(words, weights.format.bits), latency=latency, place=place,
+        name=f"{stage.name}_weights", width=stored.width, depth=len(words),
+        init=pack(stored.numbers_of(words), stored.bits), latency=latency, place=place,
     )

@@ -69,6 +69,8 @@ class Stage(Buffered):
     weights : Rom or None
         A word a fold of a position, ``units·lanes`` codes; read ``window lead`` cycles ahead. Where the lead is longer
         than the memory's latency, registers stand between: the way from ECP5's block RAM is long.
+    decode : component or None
+        Makes the work's codes of the words of ``weights``, in its ``delay`` cycles; they are part of the lead.
     shape : Shape
         Of a result.
     units, out_width, channels : int
@@ -85,12 +87,13 @@ class Stage(Buffered):
     """
 
     def __init__(
-        self, *, name, window, work, weights, shape, units, out_width, channels, requantise, out_bits, credits, masked
+        self, *, name, window, work, weights, shape, units, out_width, channels, requantise, out_bits, credits, masked,
+        decode=None,
     ):
         self._name, self._window, self._work, self._weights = name, window, work, weights
         self._shape, self._units, self._out_width, self._channels = shape, units, out_width, channels
         self._requantise, self._out_bits, self._credits = requantise, out_bits, credits
-        self._masked = masked
+        self._masked, self._decode = masked, decode
         gap = steps_of(requantise)
         self._serialize = Serialize(shape=shape, units=units, width=out_width, beats=self.pixel_beats, gap=gap)
         if gap > 1 and self._serialize.group_beats * gap > window.geometry.cost:
@@ -163,11 +166,18 @@ class Stage(Buffered):
 
     def _weigh(self, m, window, work):
         """Bring the weights to the work."""
-        if self._weights is not None:
-            m.submodules.weights = self._weights
-            spare = window.lead - self._weights.latency
-            m.d.comb += self._weights.i_addr.eq(window.o_address)
-            m.d.comb += work.i_w.eq(delayed(m, self._weights.o_data, spare, "weights_held"))
+        if self._weights is None:
+            return
+        m.submodules.weights = self._weights
+        decode = self._decode
+        spare = window.lead - self._weights.latency - (decode.delay if decode is not None else 0)
+        m.d.comb += self._weights.i_addr.eq(window.o_address)
+        words = delayed(m, self._weights.o_data, spare, "weights_held")
+        if decode is not None:
+            m.submodules.decode = decode
+            m.d.comb += decode.i.eq(words)
+            words = decode.o
+        m.d.comb += work.i_w.eq(words)
 
     def _admit(self, m, window, left):
         """Credits: a group is launched when the buffer will have room for all that it gives."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from lutloom.formats import Format
 from lutloom.hw.build_sparse import skips_zeros
-from lutloom.hw.build_stage import filled, geometry
+from lutloom.hw.build_stage import able_width, filled, geometry
 from lutloom.intervals import output_range
 from lutloom.network import (
     Conv,
@@ -38,6 +38,7 @@ from lutloom.plan import (
 )
 from lutloom.planner import with_credits
 from lutloom.shapes import output_shape
+from lutloom.weight_groups import codes_of, members
 from lutloom.weights import WeightFormat
 
 PATTERNS = ("X0.0XX", "X0.X0XX", "XX.X", "X0.XX", "X0.XXX", "X0.00X")
@@ -49,6 +50,7 @@ class Builder:
     def __init__(self, seed):
         self.chance = random.Random(seed)
         self.array = np.random.default_rng(seed)
+        self.grouped = random.Random(seed ^ 0x5EED)
         self.layers, self.tensors = [], {}
         # Networks of odd seeds are what they were before there were these.
         self.more_kinds = () if seed % 2 else ("ternary", "pow2", "codebook", "float16")
@@ -92,11 +94,23 @@ class Builder:
             format = WeightFormat.parse(f"bitmask:{self.chance.choice(PATTERNS)}")
         else:
             format = WeightFormat("binary", 1)
+        if kind == "codebook" and self.grouped.random() < 0.6:
+            return self.vectors(shape)
         integers = self.array.choice(format.levels, shape)
         sparse = self.pruned is not None and 0 in format.levels and self.pruned.random() < 0.8
         if sparse:
             integers = np.where(self.pruned.random(shape) < self.pruned.choice([0.03, 0.2, 0.5, 1.0]), integers, 0)
         return Weights(format.encode(integers), format, (Fraction(1),), sparse)
+
+    def vectors(self, shape):
+        """Weights of a codebook of groups, drawn apart so that all else stays as it was."""
+        group = self.grouped.choice([2, 4, 8])
+        array = np.random.default_rng(self.grouped.randint(0, 1 << 30))
+        table = array.integers(-128, 128, (self.grouped.choice([2, 3, 5, 16, 33, 256]), group))
+        table //= self.grouped.choice([1, 1, 16])
+        format = WeightFormat.parse(f"codebook:{len(table)}x{group}", tuple(map(int, table.ravel())))
+        indices = array.integers(0, len(table), (shape[0], len(members(shape, group))))
+        return Weights(codes_of(indices, shape, group), format, (Fraction(1),))
 
     def conv(self):
         height, width, channels = self.last.shape
@@ -266,6 +280,8 @@ def _random_stage(chance, group, flat):
     dense = isinstance(group.main, Dense) and not masked and filled(group.main.weights.format)
     if group.kind in ("map", "pool") or dense:
         widths += [w for w in range(1, min(channels, 9))]
+    if group.kind == "dot":
+        widths = [w for w in widths if able_width(group, w)]
     width = chance.choice(widths)
     if group.kind == "topk":
         return StagePlan(name, "topk", layers, 1, 1, 1)
@@ -309,7 +325,12 @@ def _sparse(chance, group, stage, flat):
 
 
 def _with_steps(chance, group, stage):
-    """The stage with random steps of its requantisation, where it has some, and products mixed on DSPs and in LUTs."""
+    """The stage with random steps of its requantisation, where it has some, products mixed on DSPs and in LUTs, and
+    its weights stored in some way."""
+    weights = getattr(group.main, "weights", None)
+    if weights is not None:  # by what is there, so that the plans of old seeds stay
+        stage = replace(stage, packed=weights.format.kind == "ternary" and weights.codes.size % 2 == 0,
+                        table_place="lut" if weights.codes.size % 3 == 0 else "ebr")
     if stage.kind == "dot" and stage.dsp:
         stage = replace(stage, lut_units=chance.randint(0, stage.units))
     if stage.kind == "join" or (isinstance(group.requantise, Multiply) and stage.kind == "map"):

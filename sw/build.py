@@ -20,9 +20,10 @@ from lutloom.planner import estimate, plan_network
 from lutloom.quantize import is_network, quantize
 from lutloom.sample import sample
 from lutloom.sim.stream import StreamLayout
-from lutloom.sparse import stored_bits
+from lutloom.sparse import least_bits
 from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
+from lutloom.weight_groups import table_bits
 
 FRAMES_KEPT = 8  # golden outputs in expected.npz
 SEEDS = 3  # placements tried
@@ -388,7 +389,8 @@ def _report(work, model, clock, accuracy, made, output):
         "busy_share": schedules[slowest].busy / interval,
         "resources": resources,
         "accuracy": accuracy,
-        "weight_bits": sum(stored_bits(w) for w in weights),
+        "weight_bits": sum(least_bits(w) for w in weights),
+        "table_bits": sum(table_bits(w.format) for w in weights),
         "layers": reports.layers_of(groups, plan, schedules),
         "folder": str(output),
         "files": sorted(

@@ -221,7 +221,8 @@ def _quantisation(sub):
 
 def _weights(group):
     group.add_argument("--weights", metavar="SPEC",
-                       help="int:4, bitmask:X0.0XX, bitmask:3, binary, ternary, pow2:4, codebook:16, float16, or a "
+                       help="int:4, bitmask:X0.0XX, bitmask:3, binary, ternary, pow2:4, codebook:16, codebook:256x4, "
+                       "float16, or a "
                        "list such as 'conv1=int:4,*=bitmask:4'; a scale may follow: @1 @layer @channel (default int:8)")
 
 
@@ -233,6 +234,9 @@ def _other_quantisation(group):
     group.add_argument("--prune", metavar="SHARE",
                        help="of the weights that become zero, the smallest: 0.9 of all layers "
                        "together, layer:0.9 of each, output:0.9 of each output, or a list such as 'conv*=0.5,ip1=0.95'")
+    group.add_argument("--equalise", action="store_true", default=None,
+                       help="scale channels between two layers such that their weights' ranges are even; real numbers "
+                       "do not change")
     group.add_argument("--activations", type=_activations, metavar="BITS|binary|float",
                        help="bits of every activation (default 8); float for 'evaluate --mode simulated' only")
     group.add_argument("--calibrate", metavar="D", help="data that ranges of activations are taken from (x suffices)")

@@ -35,7 +35,8 @@ def _quantisation(options):
     Raises ModelError where there are some for a model that is integer already: they would do nothing.
     """
     names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
-             "prune": "prune", "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
+             "prune": "prune", "equalise": "equalise", "input_scale": "input_scale", "input_zero": "input_zero",
+             "input": "input_format"}
     given = {option: value for option in names if (value := getattr(options, option, None)) is not None}
     model = Path(options.model)
     if given and (model.suffix == ".npz" or model.is_dir()):
@@ -101,14 +102,14 @@ def quantize(options, progress):
         from lutloom.pictures import check_pictures, of_model
 
         check_pictures(options.model, options.pictures)
-    from lutloom.sparse import stored_bits
+    from lutloom.sparse import least_bits
 
     network = run(options.model, progress=progress, **_quantisation(options))
     network.save(path)
     if options.pictures is not None:
         pictures = of_model(options.model, network, options.pictures)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": layer.weights.spec,
-               "weights": layer.weights.codes.size, "bits": stored_bits(layer.weights)}
+               "weights": layer.weights.codes.size, "bits": least_bits(layer.weights)}
               for layer in network.layers if hasattr(layer, "weights")]
     data = {"network": str(path), "pictures": list(map(str, pictures)), "layers": layers,
             "weights": sum(layer["weights"] for layer in layers),

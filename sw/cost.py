@@ -36,12 +36,22 @@ MASK = (3.0, 4.6)  # + 2 a value bit, for each magnitude bit
 SHIFT = (1.5, 1.6)  # a multiplexer a bit and stage
 HALF = (7.5, 4.5)  # a bit of a shifted product
 FIXED = (1.0, 2.5)  # + 2 a value bit, for each weight bit
+TABLE_BIT = {5: 4, 6: 8, 7: 16, 8: 32}  # a bit of a table of so many index bits
+TRITS = (21, 21)  # five ternary weights out of a byte
 PAIRED = 2.6  # + 1 a value bit, for each weight bit: ECP5, two products in an adder
 BIPOLAR = (3.0, 4.3)  # + 2 a weight bit
 
 
+def table_luts(w_format):
+    """LUT4s of a table of a codebook of groups where it stands in logic."""
+    wide = w_format.index_bits
+    entry = 1 if wide <= 4 else TABLE_BIT[wide]
+    return round(w_format.group * w_format.decoded.bits * entry)
+
+
 def product_luts(x_format, w_format, family, lanes):
-    """LUT4s of one product, logic cells on iCE40, of a sum of so many ``lanes`` of them."""
+    """LUT4s of one product, logic cells on iCE40, of a sum of so many ``lanes`` of them; of groups without tables."""
+    w_format = w_format.decoded
     alone = _product_luts(x_format, w_format, family)
     if family == "ice40":
         return alone * PACKING
@@ -53,6 +63,7 @@ def product_luts(x_format, w_format, family, lanes):
 
 def decode_luts(x_format, w_format, family):
     """LUT4s around one multiplication that codes of weights need: a codebook's table, a half's shifter."""
+    w_format = w_format.decoded
     if w_format.kind == "float16":
         reach = x_format.bits + HALF_BITS + w_format.values[1] - w_format.values[0]
         return reach * HALF[0 if family == "ice40" else 1]

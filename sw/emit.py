@@ -159,7 +159,11 @@ def manifest(network, plan, target):
         stage_name = next((s for s in sorted(groups, key=len, reverse=True) if name.startswith(f"{s}_")), None)
         if stage_name is not None:
             group, stage = groups[stage_name]
-            if name == f"{stage_name}_weights":
+            if name.removeprefix(f"{stage_name}_table").isdecimal():
+                form = group.main.weights.format
+                record |= {"layer": group.main.name, "holds": "codebook", "shape": [form.entries, form.group],
+                           "entry_bits": spec.width // form.group}
+            elif name == f"{stage_name}_weights":
                 weights = group.main.weights
                 record |= _sparse_record(group, stage) if stage.run_bits else {
                     "order": "block, replay, kernel column, word; in a word unit, kernel row, channel; first lowest",
@@ -168,8 +172,8 @@ def manifest(network, plan, target):
                 record |= {
                     "layer": group.main.name, "holds": "weights", "shape": list(weights.codes.shape),
                     "format": str(weights.format), "values": list(weights.format.values),
-                    "code_bits": weights.format.bits, "units": stage.units, "lanes": stage.width,
-                    "groups": getattr(group.main, "groups", 1),
+                    "code_bits": weights.format.index_bits, "packed": stage.packed, "units": stage.units,
+                    "lanes": stage.width, "groups": getattr(group.main, "groups", 1),
                 }
             elif name == f"{stage_name}_lengths":
                 record |= {"layer": group.main.name, "holds": "lengths"}

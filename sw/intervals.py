@@ -59,12 +59,13 @@ def channel_ranges(layer, tensor, by_format=False):
         weights = weights[:, None, None, :]
     values = value_range(tensor, by_format)
     padding = pad_value(tensor) if isinstance(layer, Conv) else 0
-    widest = max(abs(layer.weights.format.low), abs(layer.weights.format.high))
+    bounds = layer.weights.format.bounds
+    widest = max(map(abs, bounds))
     widest *= max(*map(abs, values), abs(padding)) * weights[0].size
     weights = weights.astype(np.int64 if widest < 1 << 62 else object)
     extremes = (weights, weights)
     if by_format:
-        extremes = (np.full_like(weights, layer.weights.format.low), np.full_like(weights, layer.weights.format.high))
+        extremes = tuple(np.full_like(weights, bound) for bound in bounds)
     inside = _tap_sums(extremes, values)
     rim = _tap_sums(extremes, (padding, padding))
     rows, columns = [range(1)], [range(1)]

@@ -11,6 +11,8 @@ from lutloom.memories import read_hex_image
 from lutloom.plan import FORMAT_VERSION
 from lutloom.rom import codes_of_depthwise_words, unpack, weights_of_words
 from lutloom.sparse import Coding, codes_of_matrix, matrix_of_words
+from lutloom.stored import Stored
+from lutloom.weight_format import WeightFormat
 
 
 def read_manifest(folder):
@@ -48,14 +50,35 @@ def words_to_weights(record, words):
         matrix = matrix_of_words(words, record["lengths"], whole, record["zero"],
                                  Coding(lanes, units, record["run_bits"]), record["code_bits"])
         return codes_of_matrix(matrix, conv, blocks, lanes).reshape(shape).astype(np.uint16)
-    if blocks > 1 and channels == 1:
-        codes = codes_of_depthwise_words(unpack(words, record["code_bits"], units * kh), units, conv)
+    depthwise = blocks > 1 and channels == 1
+    stored = Stored.of(WeightFormat.parse(record["format"], record["values"]), kh * (1 if depthwise else lanes), units,
+                       record.get("packed", False))
+    codes = stored.codes_of(unpack(words, stored.bits, stored.numbers))
+    if depthwise:
+        codes = codes_of_depthwise_words(codes, units, conv)
         return codes.reshape(shape).astype(np.uint16)
     words_a_block = -(-channels // lanes)
     # Only the order matters here, not the size of the feature map: the smallest that the kernel fits.
     geometry = Geometry(kh, kw, blocks * words_a_block, (kh, kw), blocks=blocks, reps=-(-(outputs // blocks) // units))
-    codes = unpack(words, record["code_bits"], units * kh * lanes)
     return weights_of_words(codes, geometry, lanes, units, conv).reshape(shape).astype(np.uint16)
+
+
+def read_codebooks(folder):
+    """Tables of the layers whose weights share indices, as they lie in a build folder's ROM images.
+
+    Returns
+    -------
+    dict of str to list of integer array (entries, group)
+        By layer name: what each of its tables holds.
+    """
+    tables = {}
+    for record in read_manifest(folder):
+        if record.get("holds") == "codebook":
+            words = read_hex_image((Path(folder) / "rom" / record["file"]).read_text())
+            (entries, group), bits = record["shape"], record["entry_bits"]
+            values = unpack(words[:entries], bits, group)
+            tables.setdefault(record["layer"], []).append(values - ((values >> bits - 1) << bits))
+    return tables
 
 
 def read_weights(folder):

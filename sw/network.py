@@ -18,6 +18,7 @@ import numpy as np
 from lutloom.formats import Format
 from lutloom.layers_arithmetic import Add, Product, Softmax, Sum, Table, Times
 from lutloom.layers_moving import Broadcast, Concat, Constant, Pad, Reshape, Slice, State, Transpose
+from lutloom.weight_groups import stored_bits
 from lutloom.weight_spec import SPARSE
 from lutloom.weights import WeightFormat
 
@@ -77,6 +78,11 @@ class Weights:
     def spec(self):
         """Format as ``--weights`` names it, without the scale."""
         return f"{self.format}{SPARSE * self.sparse}"
+
+    @property
+    def stored_bits(self):
+        """Bits that a memory holds of all codes; where a group shares an index, that once. A table is not in it."""
+        return stored_bits(self.codes.shape, self.format)
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,10 @@ class StagePlan:
         Of weights, of the requantiser's numbers, and of the rows (or vectors) that a window holds.
     run_bits : int
         Of the step from one weight that is not zero to the next, where zeros are skipped; 0: all weights are stored.
+    table_place : "ebr" or "lut"
+        Of the table of a codebook of groups.
+    packed : bool
+        Ternary weights lie in their ROM five in a byte.
     buffers : tuple of int
         Beats held by a buffer in front of each input, where ways of different length meet; 0: there is none.
     """
@@ -82,6 +86,8 @@ class StagePlan:
     parameters_place: str = "lut"
     rows_place: str = "ebr"
     run_bits: int = 0
+    table_place: str = "ebr"
+    packed: bool = False
     buffers: tuple[int, ...] = ()
 
     @property
@@ -222,10 +228,14 @@ def window_of(group):
     dict of height, width, kernel, stride, dilation, pads
         As ``lutloom.hw.geometry.Geometry`` takes them.
     """
-    main, (height, across, _) = group.main, group.image
+    main, (height, across, channels) = group.main, group.image
     kernel = tuple(main.weights.codes.shape[1:3]) if isinstance(main, Conv) else tuple(main.kernel)
     stride, dilation, pads = tuple(main.stride), tuple(getattr(main, "dilation", (1, 1))), tuple(main.pads)
-    if kernel[0] > 1 and across == kernel[1] == 1 and not pads[1] and not pads[3]:
+    # Groups of weights may go across the rows of a kernel column, which then must stay side by side.
+    upright = isinstance(main, Conv) and channels // main.groups % main.weights.format.group > 0
+    if upright:
+        pass
+    elif kernel[0] > 1 and across == kernel[1] == 1 and not pads[1] and not pads[3]:
         height, across, kernel, stride, dilation = 1, height, (1, kernel[0]), (1, stride[0]), (1, dilation[0])
         pads = 0, pads[0], 0, pads[2]
     elif kernel[0] > 1 and kernel == (height, across) and not any(pads):

@@ -13,8 +13,9 @@ from lutloom.hw.core import Core
 from lutloom.plan import Plan, beats_of, group_layers, identifier, image_of, is_chain
 from lutloom.requantise_options import Site
 from lutloom.schedule import Windowed
-from lutloom.sparse import stored_bits
+from lutloom.sparse import least_bits
 from lutloom.stage_options import stage_cost, stage_options
+from lutloom.stored import TRIT_BITS, TRITS
 
 LUT_SHARE = {"ice40": 0.78, "ecp5": 0.70, "generic": 1.0}  # of the chip, so that place and route still ends
 BUFFER_TRIES = 4  # plans that are made until the buffers of one fit beside its stages
@@ -409,10 +410,10 @@ def _fastest(groups, options, paces, have):
 def _check_weights(groups, chip):
     """FitError at once where the weights are more than all the memory of a chip, its LUTs included."""
     layers = [group.main for group in groups if hasattr(group.main, "weights")]
-    need = sum(stored_bits(layer.weights) for layer in layers)
+    need = sum(_least_bits(layer.weights) for layer in layers)
     have = chip.ebr_blocks * chip.ebr_bits + BITS_IN_A_LUT * chip.lut4
     if need > have:
-        worst = max(layers, key=lambda layer: stored_bits(layer.weights))
+        worst = max(layers, key=lambda layer: least_bits(layer.weights))
         raise FitError(
             f"the weights take {need / 8192:,.0f} KiB, those of layer {worst.name!r} most, but {chip.device} holds "
             f"{chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB in block RAM; store fewer bits a weight (--weights "
@@ -421,6 +422,12 @@ def _check_weights(groups, chip):
 
 
 BITS_IN_A_LUT = 16
+
+
+def _least_bits(weights):
+    """Bits of a layer's weights, however they are stored."""
+    packed = -(-weights.stored_bits * TRIT_BITS // (2 * TRITS)) if weights.format.kind == "ternary" else np.inf
+    return min(least_bits(weights), packed)
 
 
 def _refuse(groups, options, pace, have, chip, fps):
@@ -433,7 +440,7 @@ def _refuse(groups, options, pace, have, chip, fps):
                     f"layer {group.main.name!r} keeps more rows than the {chip.ebr_blocks} block RAMs of {chip.device} "
                     "hold; take a larger board (lutloom boards)"
                 )
-            bits = stored_bits(weights)
+            bits = least_bits(weights)
             raise FitError(
                 f"layer {group.main.name!r} needs {bits / 8192:,.0f} KiB of block RAM for its weights, but "
                 f"{chip.device} holds {chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB; store fewer bits a weight "

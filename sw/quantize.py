@@ -16,6 +16,7 @@ from lutloom.network import Network, Tensor
 from lutloom.network_data import encode
 from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.compensate import compensate
+from lutloom.passes.equalise import equalise as balance
 from lutloom.passes.fold import fold
 from lutloom.passes.fold_pads import fold_pads
 from lutloom.passes.hoist import hoist
@@ -53,6 +54,7 @@ QUANTISING = (
     fold,  # batch norms into weights, steps that do nothing out
     fold_pads,  # zeros around maps into the convolutions behind them
     take_input,  # a quantiser at the model's input becomes the input's format
+    balance,  # channels between layers to even ranges, where it is asked for
     prune,  # small weights to zero
     weigh,  # weights into stored codes
     calibrate,  # quantisers where activations are real numbers
@@ -79,7 +81,7 @@ INTEGER_PASSES = (
 
 
 def quantize(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, prune=None, requant="auto", progress=None):
+             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, progress=None):
     """The integer network of a model.
 
     Parameters
@@ -110,6 +112,8 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         Share of the weights that become zero: ``0.9`` of all layers together, ``layer:0.9`` of each, ``output:0.9`` of
         each output, or a list such as ``conv*=0.5,ip1=0.95``.
     requant : "auto", "thresholds" or "multiply"
+    equalise : bool, optional
+        Scale channels between two layers such that their weights' ranges are even, which real numbers do not notice.
     progress : function of (step, done, total), optional
 
     Returns
@@ -128,7 +132,8 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         return Network.load(model)
     graph, options = prepared(model, weights=weights, activations=activations, calibrate=calibrate,
                               input_scale=input_scale, input_zero=input_zero, input_format=input_format,
-                              method=method, rounding=rounding, prune=prune, requant=requant, progress=progress)
+                              method=method, rounding=rounding, prune=prune, requant=requant, equalise=equalise,
+                              progress=progress)
     result = graph
     for step in PASSES if graph.arithmetic == "real" else INTEGER_PASSES:
         result = step(result, options)
@@ -159,7 +164,7 @@ def fake_quantised(model, *, activations=None, **choices):
     if as_float:
         _check_activations(graph, options)
         options = replace(options, simulated=True)
-    steps = (fold, take_input, prune, weigh, compensate) if as_float else QUANTISING
+    steps = (fold, take_input, balance, prune, weigh, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
@@ -171,7 +176,7 @@ def lowered(graph, options):
 
 
 def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, prune=None, requant="auto", progress=None):
+             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, progress=None):
     """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""
     progress = progress or (lambda *_: None)
     for what, value, choices in (("method", method, METHODS), ("rounding", rounding, (None, *ROUNDINGS)),
@@ -184,7 +189,7 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
     graph = model if isinstance(model, Graph) else load_graph(model)
     if graph.arithmetic != "real":
         choices = {"--activations": activations, "--calibrate": calibrate, "--input-scale": input_scale,
-                   "--input-zero": input_zero, "--input": input_format, "--prune": prune}
+                   "--input-zero": input_zero, "--input": input_format, "--prune": prune, "--equalise": equalise}
         return graph, _integer_options(graph, model, weights, rounding, choices, progress)
     given = _input(graph, input_format, input_scale, input_zero)
     frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
@@ -195,8 +200,10 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
     pruning = () if prune is None else parse_pruning(prune)
     if pruning:
         info["prune"] = ",".join(map(str, pruning))
+    if equalise:
+        info["equalise"] = "yes"
     options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, pruning=pruning,
-                      info=info, progress=progress)
+                      info=info, equalise=bool(equalise), progress=progress)
     if rounding is not None:
         _check_rounding(graph, options)
     if activations is not None:

@@ -15,6 +15,7 @@ from lutloom.board import load_board
 from lutloom.classes import is_binary
 from lutloom.errors import ModelError
 from lutloom.graph import Graph
+from lutloom.passes.equalise import equalise
 from lutloom.passes.fold import fold
 from lutloom.passes.prune import prune
 from lutloom.passes.rewire import LINEAR
@@ -257,7 +258,7 @@ def _folded(graph, choices):
     if given.get("activations") == "float":
         del given["activations"]
     options = replace(prepared(graph, **given)[1], rounding=choices.get("rounding") or ROUNDINGS[0])
-    return options, prune(take_input(fold(graph, options), options), options)
+    return options, prune(equalise(take_input(fold(graph, options), options), options), options)
 
 
 def _classes(graph):

@@ -15,6 +15,7 @@ from lutloom.errors import ModelError
 from lutloom.formats import Format
 from lutloom.planner import LUT_SHARE, MOST_LUTS
 from lutloom.weight_format import WeightFormat
+from lutloom.weight_groups import stored_bits
 
 PRODUCT_SHARE = 0.5
 """Of the LUTs that a plan may take, what its products take."""
@@ -89,21 +90,22 @@ class CostModel:
                 own = OTHERS if quant is None else WeightFormat("int", max(int(quant.bits), 1))
                 first = node.inputs[0] == graph.input
                 work = size * (int(np.prod(graph.shapes[node.output][:2])) if node.op == "conv" else 1)
-                self._layers[node.name] = (size, work, options.input.format if first else wide, own)
+                x_format = options.input.format if first else wide
+                self._layers[node.name] = (node.params["weight"].shape, work, x_format, own)
         self.pace = self._fastest({name: own for name, (*_, own) in self._layers.items()})
         """Cycles of a frame in which LUTs are counted: those of int:8 everywhere on this chip."""
 
     def of(self, formats):
         """Costs of a dict of layer name to WeightFormat; layers that it lacks keep their own."""
         formats = {name: formats.get(name, own) for name, (*_, own) in self._layers.items()}
-        bits = sum(size * formats[name].bits for name, (size, *_) in self._layers.items())
+        bits = sum(stored_bits(shape, formats[name]) for name, (shape, *_) in self._layers.items())
         return Costs(bits, round(self._products_luts(formats, self.pace)), self._fastest(formats))
 
     def layer(self, name, format):
         """(weight bits, LUTs) of one layer."""
-        size, work, x_format, _ = self._layers[name]
+        shape, work, x_format, _ = self._layers[name]
         luts = product_luts(x_format, format, self._family, LANES) * max(1, Fraction(work, self.pace))
-        return size * format.bits, round(float(luts), 3)
+        return stored_bits(shape, format), round(float(luts), 3)
 
     def _products_luts(self, formats, cycles):
         return sum(product_luts(x_format, formats[name], self._family, LANES) * max(1, work / cycles)

@@ -18,6 +18,7 @@ from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import conv_matrices, conv_with
 from lutloom.graph import Graph
 from lutloom.network import TopK
+from lutloom.passes.equalise import equalise
 from lutloom.passes.fold import fold
 from lutloom.passes.prune import prune
 from lutloom.passes.rewire import CLOSINGS
@@ -80,7 +81,7 @@ class Scorer:
         self._rounding = fit_rounding(given.pop("rounding", None))
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
-        graph = _open(prune(take_input(fold(graph, options), options), options))
+        graph = _open(prune(equalise(take_input(fold(graph, options), options), options), options))
         self._real = {node.name: np.asarray(node.params["weight"], np.float64) for node in graph.nodes
                       if node.name in problem.layers}
         self._graph, self._stub, self._input = graph, input_network(graph, options.input), options.input

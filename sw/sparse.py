@@ -129,10 +129,10 @@ def best_run_bits(layer, channels, width, units):
     return min(RUN_BITS, key=size)
 
 
-def stored_bits(weights):
+def least_bits(weights):
     """Bits that weights take: of those that may be stored without their zeros, with their steps, if that is less."""
-    whole = weights.codes.size * weights.format.bits
-    if not weights.sparse or 0 not in weights.format.levels:
+    whole = weights.stored_bits
+    if not weights.sparse or weights.format.group > 1 or 0 not in weights.format.levels:
         return whole
     fill = int(weights.format.encode([0])[0])
     matrix = weights.codes.reshape(len(weights.codes), -1)

@@ -6,12 +6,13 @@ from math import gcd
 from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_sparse import is_unfolded, skips_zeros, windows_of
-from lutloom.hw.build_stage import accumulator_shape, filled, geometry, results_shape
+from lutloom.hw.build_stage import able_width, accumulator_shape, filled, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 from lutloom.sparse import Coding, best_run_bits, entries_of_layer, lengths_in_logic
+from lutloom.stored import Stored
 
 MOST_PRODUCTS = 4096
 MOST_STREAMS = 64  # units times values a word of a stage that skips zeros: each has a memory of its own
@@ -77,7 +78,8 @@ def stage_cost(network, group, stage, site):
 
     def far(option):
         other = option.stage
-        places = other.parameters_place != stage.parameters_place, other.rows_place != stage.rows_place
+        places = (other.parameters_place != stage.parameters_place, other.rows_place != stage.rows_place,
+                  other.table_place != stage.table_place, other.packed != stage.packed)
         return (abs(other.out_width - stage.out_width), abs(other.steps - stage.steps), *places,
                 abs(other.lut_units - stage.lut_units))
 
@@ -231,14 +233,38 @@ class _Maker:
         products = lanes * units
         if products > MOST_PRODUCTS:
             return []
-        weights, bits = group.main.weights, group.input.format.bits
+        weights = group.main.weights
         depth = where.cost * where.position_groups
-        word = products * weights.format.bits
-        in_logic = not site.patchable and depth * word <= 256
-        ebr = 0 if in_logic else self._blocks("rom", word, depth)
+        found = []
+        for packed in (False, True) if weights.format.kind == "ternary" else (False,):
+            stored = Stored.of(weights.format, lanes, units, packed)
+            in_logic = not site.patchable and depth * stored.width <= 256
+            ebr = 0 if in_logic else self._blocks("rom", stored.width, depth)
+            decoded = stored.numbers * costs.TRITS[site.family != "ice40"] if packed else 0
+            fixed = (depth * stored.width / 12 if in_logic else 0) + decoded, ebr
+            for place, luts, blocks in self._tables(stored, weights.format):
+                stage = StagePlan(self.name, "dot", self.layers, width, units, units, dsp=dsp, packed=packed,
+                                  table_place=place, weights_place="lut" if in_logic else "ebr")
+                found += self._products(stage, where, lanes, fixed[0] + luts, fixed[1] + blocks)
+        return found
+
+    def _tables(self, stored, format):
+        """(place, LUTs, block RAMs) of the tables of a codebook of groups: in blocks, or in logic."""
+        if stored.form != "indices":
+            return [("ebr", 0, 0)]
+        depth, width = 1 << format.index_bits, format.group * format.decoded.bits
+        ways = [("ebr", 0, stored.numbers * self._blocks("rom", width, depth))]
+        if not self.site.patchable:
+            ways.append(("lut", stored.numbers * costs.table_luts(format), 0))
+        return ways
+
+    def _products(self, stage, where, lanes, extra, ebr):
+        """Ways to make the products of a stage that takes ``extra`` LUTs and some block RAMs for its weights."""
+        group, site, width, units, dsp = self.group, self.site, stage.width, stage.units, stage.dsp
+        weights, bits = group.main.weights, group.input.format.bits
         acc_bits = accumulator_shape(self.network, group).width
         luts = costs.window_luts(where, bits, width)
-        luts += units * acc_bits * 2 + (depth * word / 12 if in_logic else 0)
+        luts += units * acc_bits * 2 + extra
         in_luts = costs.product_luts(group.input.format, weights.format, site.family, lanes)
         found = []
         for quarters in IN_LUTS if dsp else (4,):
@@ -246,12 +272,9 @@ class _Maker:
             if dsp and quarters and lut_units == units * (quarters - 1) // 4:
                 continue  # as with a quarter less
             on_dsp = lanes * (units - lut_units)
-            decoded = weights.format.bits + costs.decode_luts(group.input.format, weights.format, site.family)
+            decoded = weights.format.decoded.bits + costs.decode_luts(group.input.format, weights.format, site.family)
             luts_here = luts + lanes * lut_units * in_luts + on_dsp * (bits + decoded)
-            stage = StagePlan(
-                self.name, "dot", self.layers, width, units, units, dsp=dsp, lut_units=lut_units if dsp else 0,
-                weights_place="lut" if in_logic else "ebr",
-            )
+            stage = replace(stage, lut_units=lut_units if dsp else 0)
             blocks = (units - lut_units) * costs.dsp_blocks(lanes, site.family)  # a unit shares none with others
             found += self._with_requantisation(stage, Cost(_window_cycles(where), int(luts_here), ebr, blocks), where)
         return found
@@ -359,6 +382,8 @@ def _word_widths(group):
     widths = {w for w in _divisors(channels) if w <= 256}
     if (isinstance(group.main, Dense) and filled(group.main.weights.format)) or group.kind == "map":
         widths |= {w for w in (2, 4, 8, 16, 32, 64, 128) if w < channels and -channels % w <= channels / 8}
+    if hasattr(group.main, "weights"):
+        widths = {w for w in widths if able_width(group, w)} or {channels}
     return sorted(widths)
 
 

@@ -18,13 +18,17 @@ from pathlib import Path
 
 import numpy as np
 from amaranth.back import verilog
-from amaranth.hdl import signed
+from amaranth.hdl import Module, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from lutloom.formats import Format
 from lutloom.hw.dot import dot_for
 from lutloom.hw.memory import Target
 from lutloom.hw.multiply import Multiply
 from lutloom.hw.multiply_steps import SteppedMultiply
+from lutloom.hw.trits import Trits
+from lutloom.hw.vectors import VectorTables
 from lutloom.memories import native
 from lutloom.toolchain.synth import synthesise
 from lutloom.toolchain.tools import yosys_for_amaranth
@@ -57,6 +61,13 @@ UNITS = (
     ("ShiftDot", "uint:8", "pow2:4", 32, False, False),
     ("TableDot", "uint:4", "codebook:16", 32, False, False),
     ("TableDot", "uint:8", "codebook:16", 16, False, False),
+    ("VectorTables", "uint:4", "codebook:256x4", 32, False, False),
+    ("VectorTables", "uint:8", "codebook:256x4", 16, False, False),
+    ("VectorTables", "uint:8", "codebook:256x4", 16, False, True),
+    ("VectorTables", "uint:8", "codebook:256x4 in LUTs", 16, False, False),
+    ("VectorTables", "uint:8", "codebook:16x4 in LUTs", 16, False, False),
+    ("Trits", "uint:4", "ternary packed", 30, False, False),
+    ("Trits", "uint:8", "ternary packed", 30, False, False),
     ("HalfDot", "uint:8", "float16", 4, False, False),
     ("HalfDot", "uint:8", "float16", 4, False, True),
     ("DspDot", "uint:8", "int:8", 8, False, True),
@@ -66,6 +77,8 @@ UNITS = (
 
 VALUES = {
     "codebook:16": (-105, -79, -61, -48, -37, -27, -17, -8, 0, 9, 18, 28, 38, 49, 62, 80),  # of normal weights
+    "codebook:256x4": tuple(np.random.default_rng(1).normal(0, 38, 1024).round().clip(-128, 127).astype(int).tolist()),
+    "codebook:16x4": tuple(np.random.default_rng(1).normal(0, 38, 64).round().clip(-128, 127).astype(int).tolist()),
     "float16": (3, 14),
 }
 """What formats hold beside their names."""
@@ -103,13 +116,28 @@ class Area:
         return self.lut4 / self.lanes
 
 
+class Behind(wiring.Component):
+    """A dot product behind what makes its weights of the words of a ROM."""
+
+    def __init__(self, decode, dot):
+        self._decode, self._dot = decode, dot
+        super().__init__({"i": In(len(decode.i)), "i_x": In(len(dot.i_x.as_value())), "o": Out(dot.acc_shape)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.decode, m.submodules.dot = self._decode, self._dot
+        m.d.comb += [self._decode.i.eq(self.i), self._dot.i_x.eq(self.i_x), self._dot.i_w.eq(self._decode.o),
+                     self.o.eq(self._dot.o)]
+        return m
+
+
 def measure(x, w, lanes, masked, dsp, family, folder):
     """Synthesise a dot product and count.
 
     Parameters
     ----------
     x, w : str
-        Formats of activations and weights.
+        Formats of activations and weights; behind the latter " in LUTs", of tables, or " packed", of trits.
     lanes : int
     masked, dsp : bool
     family : "ice40" or "ecp5"
@@ -120,9 +148,20 @@ def measure(x, w, lanes, masked, dsp, family, folder):
     -------
     Area
     """
-    weights = WeightFormat.parse(w, VALUES.get(w, ()))
-    unit = dot_for(Format.parse(x), weights, lanes, masked=masked, dsp=dsp, paired=family == "ecp5")
-    return _synthesised(unit, f"{type(unit).__name__} {x} x {w}{' masked' if masked else ''}", family, lanes, folder)
+    name, _, how = w.partition(" ")
+    weights = WeightFormat.parse(name, VALUES.get(name, ()))
+    dot = dot_for(Format.parse(x), weights.decoded, lanes, masked=masked, dsp=dsp, paired=family == "ecp5")
+    unit, decode = dot, None
+    if weights.group > 1:
+        decode = VectorTables(name="table", format=weights, entry_bits=weights.decoded.bits, lanes=lanes, units=1,
+                              latency=2 if family == "ecp5" and not how else 1, place="lut" if how else "ebr")
+    elif how == "packed":
+        decode = Trits(count=lanes)
+    if decode is not None:
+        unit = Behind(decode, dot)
+    kind = type(dot if decode is None else decode).__name__
+    about = f"{kind} {x} x {w}{' masked' if masked else ''}{' on DSPs' if dsp and decode is not None else ''}"
+    return _synthesised(unit, about, family, lanes, folder)
 
 
 def measure_requantiser(steps, dsp, family, folder):

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
+from lutloom.vector_fit import fit_vectors
 from lutloom.weight_format import ENTRIES, ENTRY_BITS, WeightFormat
 from lutloom.weight_spec import SEARCH_DIGITS
 
@@ -50,6 +51,8 @@ def fit(format, real, choice):
         raise ValueError("weights must be finite, but there is NaN or infinity among them")
     if format is not None and format.kind == "float16":
         return _halves(real)
+    if choice.group > 1:
+        return fit_vectors(real, choice)
     rows = _Rows(real.reshape(len(real), -1) if choice.scale == "channel" else real.reshape(1, -1))
     if choice.entries is not None:
         format = _codebook(rows, choice)

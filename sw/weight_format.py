@@ -10,6 +10,7 @@ format                 stored bits a weight           decodes to
 ``ternary``            2                              sign and magnitude: -1, 0, +1
 ``pow2:b``             b                              a sign and an exponent e: ±2**(e - 1), 0 where e is 0
 ``codebook:k``         ⌈log2 k⌉                       entry of a table, which a layer has of its own
+``codebook:kxg``       ⌈log2 k⌉ a group of g          entry of g integers of such a table, one a weight of the group
 ``float16``            16                             IEEE half, exactly, as an integer of the layer's least exponent
 =====================  =============================  ==========================================
 """
@@ -27,8 +28,8 @@ import numpy as np
 MAX_BITS = 16
 """Widest code and widest pattern: codes are kept as uint16."""
 
-SUPPORTED = ("int:BITS, binary, ternary, pow2:BITS, codebook:ENTRIES, float16, bitmask:PATTERN (as X0.0XX or "
-             "5_2_0_1_0)")
+SUPPORTED = ("int:BITS, binary, ternary, pow2:BITS, codebook:ENTRIES, codebook:ENTRIESxGROUP, float16, "
+             "bitmask:PATTERN (as X0.0XX or 5_2_0_1_0)")
 KINDS = "int", "bitmask", "binary", "ternary", "pow2", "codebook", "float16"
 
 POW2_BITS = range(2, 6)
@@ -36,6 +37,9 @@ POW2_BITS = range(2, 6)
 
 ENTRIES = range(2, 257)
 """Of a codebook."""
+
+GROUPS = 2, 4, 8
+"""Weights that share an entry of a codebook of groups."""
 
 ENTRY_BITS = 8
 """A codebook's entries are integers of so many bits, two's complement."""
@@ -52,18 +56,22 @@ class WeightFormat:
     ----------
     kind : of ``KINDS``
     bits : int
-        Stored bits a weight, 1 to 16.
+        Of a code, 1 to 16; stored ones, but where a group shares an index (``index_bits``).
     pattern : str or None
         Of bitmask: sign, integer bit of weight 1, point, bits of weight 1/2, 1/4, ...; X is stored, 0 masked.
     values : tuple of int
-        Of codebook: the entries, ascending, code 0 first; none while they are not chosen. Of float16: the least and
-        the greatest exponent (1 to 30) of the layer's weights, of which integer 1 is the last place of the least.
+        Of codebook: the entries, ascending, code 0 first; none while they are not chosen. Of a codebook of groups one
+        entry after the other: member m of entry k has code k·group + m. Of float16: the least and the greatest
+        exponent (1 to 30) of the layer's weights, of which integer 1 is the last place of the least.
+    group : int
+        Of codebook: weights that share an index (``lutloom.weight_groups`` says which).
     """
 
     kind: str
     bits: int
     pattern: str | None = None
     values: tuple[int, ...] = ()
+    group: int = 1
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -87,7 +95,9 @@ class WeightFormat:
     def _check_values(self):
         """ValueError unless the values are what the kind takes."""
         values = self.values
-        if self.kind == "codebook":
+        if self.group != 1:
+            self._check_group()
+        elif self.kind == "codebook":
             reach = 1 << ENTRY_BITS - 1
             if values and (list(values) != sorted(set(values)) or -reach > values[0] or values[-1] >= reach):
                 raise ValueError(f"codebook entries must ascend within {ENTRY_BITS} bits, not {values}")
@@ -99,10 +109,26 @@ class WeightFormat:
         elif values:
             raise ValueError(f"weight format {self.kind} has no values, not {values}")
 
+    def _check_group(self):
+        """ValueError unless this is a codebook of groups."""
+        reach, count = 1 << ENTRY_BITS - 1, len(self.values) // self.group
+        if self.kind != "codebook" or self.group not in GROUPS:
+            raise ValueError(f"a codebook has groups of {_listed(GROUPS)} weights, not {self.kind} of {self.group!r}")
+        if self.values and (count not in ENTRIES or len(self.values) % self.group):
+            raise ValueError(f"a codebook of groups has {ENTRIES[0]} to {ENTRIES[-1]} entries of {self.group}, not "
+                             f"{len(self.values)} integers")
+        if self.values and (min(self.values) < -reach or max(self.values) >= reach):
+            raise ValueError(f"codebook entries must be within {ENTRY_BITS} bits, not {min(self.values)} to "
+                             f"{max(self.values)}")
+        if self.values and (len(self.values) - 1).bit_length() > self.bits:
+            raise ValueError(f"codes of {len(self.values)} integers take more than {self.bits} bits")
+
     def __str__(self):
         match self.kind:
             case "bitmask":
                 return f"bitmask:{self.pattern}"
+            case "codebook" if self.group > 1:
+                return f"codebook:{self.entries}x{self.group}"
             case "codebook":
                 return f"codebook:{len(self.values) or 1 << self.bits}"
             case "int" | "pow2":
@@ -128,6 +154,12 @@ class WeightFormat:
             if int(rest) not in ENTRIES:
                 raise ValueError(f"weight format codebook:ENTRIES takes {ENTRIES[0]} to {ENTRIES[-1]}, not {rest}")
             return cls("codebook", max(1, (int(rest) - 1).bit_length()), None, tuple(values))
+        if kind == "codebook" and re.fullmatch("[0-9]{1,4}x[0-9]{1,4}", rest):
+            entries, group = map(int, rest.split("x"))
+            if entries not in ENTRIES or group not in GROUPS:
+                raise ValueError(f"weight format codebook:ENTRIESxGROUP takes {ENTRIES[0]} to {ENTRIES[-1]} entries of "
+                                 f"{_listed(GROUPS)} weights, not {rest}")
+            return cls("codebook", (entries * group - 1).bit_length(), None, tuple(values), group)
         if kind == "int" and re.fullmatch("[0-9]{1,3}", rest):
             if not 1 <= int(rest) <= MAX_BITS:
                 raise ValueError(f"weight format int:BITS takes 1 to {MAX_BITS} bits, not {rest}")
@@ -143,6 +175,28 @@ class WeightFormat:
             pattern = _from_numeric(pattern)
         _check_pattern(pattern)
         return cls("bitmask", pattern.count("X"), pattern)
+
+    @property
+    def entries(self):
+        """Entries of a codebook of groups; so many as its codes allow while they are not chosen."""
+        return (len(self.values) or 1 << self.bits) // self.group
+
+    @property
+    def index_bits(self):
+        """Bits that are stored for a group of weights: an index; of other formats, for a weight."""
+        return max(1, (self.entries - 1).bit_length()) if self.group > 1 else self.bits
+
+    @property
+    def bounds(self):
+        """(least, greatest) integer of any weights of this kind: a table of groups may be put in anew."""
+        return (-1 << ENTRY_BITS - 1, (1 << ENTRY_BITS - 1) - 1) if self.group > 1 else (self.low, self.high)
+
+    @property
+    def decoded(self):
+        """The format that a multiplier takes: of a codebook of groups the integers of its table, else this one."""
+        if self.group == 1:
+            return self
+        return WeightFormat("int", max(2, 1 + max(self.high, 0).bit_length(), 1 + (~min(self.low, -1)).bit_length()))
 
     @property
     def numeric(self):
@@ -234,6 +288,7 @@ class WeightFormat:
 
     def encode(self, integers):
         """uint16 codes of integers; ValueError if one is not a level of the format. Zero becomes +0."""
+        self._check_single()
         integers = np.asarray(integers)
         place = np.minimum(np.searchsorted(self.levels, integers), len(self.levels) - 1)
         bad = self.levels[place] != integers
@@ -257,6 +312,7 @@ class WeightFormat:
         -------
         uint16 array of the shape of ``real``
         """
+        self._check_single()
         if isinstance(scale, Fraction):
             scale = float(scale)
         real = np.asarray(real, dtype=np.float64)
@@ -292,6 +348,11 @@ class WeightFormat:
         jumps = np.flatnonzero(np.diff(integers))
         return boundaries[jumps], integers[np.concatenate([jumps, [len(integers) - 1]])]
 
+    def _check_single(self):
+        """ValueError where single weights have no code of their own."""
+        if self.group > 1:
+            raise ValueError(f"weights of {self} are chosen by groups, not one by one")
+
     @cached_property
     def _middles(self):
         """float64 array: half-way between levels."""
@@ -323,6 +384,12 @@ def _frozen(array):
     """The array, read-only."""
     array.flags.writeable = False
     return array
+
+
+def _listed(numbers):
+    """2, 4 or 8."""
+    *some, last = map(str, numbers)
+    return f"{', '.join(some)} or {last}"
 
 
 def _check_rounding(rounding):

@@ -36,6 +36,8 @@ class FormatChoice:
         The weights stay real numbers: simulated mode only.
     sparse : bool
         Zeros need not be stored.
+    group : int
+        Weights that an entry of the codebook stands for.
     """
 
     format: WeightFormat | None
@@ -45,6 +47,7 @@ class FormatChoice:
     entries: int | None = None
     real: bool = False
     sparse: bool = False
+    group: int = 1
 
     def __post_init__(self):
         ways = self.format is not None, self.search_bits is not None, self.entries is not None, self.real
@@ -66,7 +69,7 @@ class FormatChoice:
             name = str(self.format)
         else:
             name = f"bitmask:{self.search_bits}" if self.entries is None else f"codebook:{self.entries}"
-        name += SPARSE * self.sparse
+        name += f"x{self.group}" * (self.entries is not None and self.group > 1) + SPARSE * self.sparse
         if name.startswith("float16"):
             return name
         return f"{name}@{1 if self.scale == 'one' else self.scale}"
@@ -74,6 +77,9 @@ class FormatChoice:
     @property
     def about(self):
         """The format, or one of the same cost where only weights can tell which it will be."""
+        if self.group > 1:
+            values = tuple(np.linspace(-100, 100, self.entries * self.group).round().astype(int).tolist())
+            return WeightFormat.parse(f"codebook:{self.entries}x{self.group}", values)
         if self.entries is not None:
             entries = np.unique(np.linspace(-100, 100, self.entries).round().astype(int))
             return WeightFormat("codebook", (len(entries) - 1).bit_length(), None, tuple(map(int, entries)))
@@ -100,7 +106,8 @@ class FormatChoice:
                              f"simulated mode, not {name!r}")
         format = WeightFormat.parse(name)
         if kind == "codebook":
-            return cls(None, _scale(scale, "channel"), rounding, entries=int(rest))
+            entries = int(rest.partition("x")[0])
+            return cls(None, _scale(scale, "channel"), rounding, entries=entries, group=format.group)
         return cls(format, _scale(scale, "one" if kind in ("bitmask", "float16") else "channel"), rounding)
 
 
@@ -163,9 +170,10 @@ def parse_spec(text, rounding="nearest"):
 
 
 def _sparse(choice):
-    """A choice whose zeros need not be stored; ValueError for weights that are stored in no form, or have no zero."""
-    if choice.real or (choice.format is not None and choice.format.kind == "binary"):
-        raise ValueError(f"{SPARSE} is of stored weights that can be zero, not of {choice}; leave it out")
+    """A choice whose zeros need not be stored; ValueError for weights that are not stored, or not one by one, or have
+    no zero."""
+    if choice.real or choice.group > 1 or (choice.format is not None and choice.format.kind == "binary"):
+        raise ValueError(f"{SPARSE} is of weights stored one by one that can be zero, not of {choice}; leave it out")
     return replace(choice, sparse=True)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from lutloom.errors import DataError, ModelError
 from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import pad, windows
+from lutloom.passes.compensate_groups import choose_groups, fitted_table
 from lutloom.passes.rewire import CLOSINGS, LINEAR, with_nodes
 
 FRAMES, LEAST_FRAMES = 4096, 16
@@ -94,7 +95,8 @@ def _is_ours(node, options):
     weights, real = node.params.get("quantised"), node.params.get("real_weight")
     if real is None or weights is None:
         return False
-    narrow = weights.format.bits <= MOST_BITS or options.rounding == "compensated" or "kept" in node.params
+    narrow = (weights.format.index_bits <= MOST_BITS * weights.format.group or options.rounding == "compensated"
+              or "kept" in node.params)
     return narrow and weights.format.kind != "float16" and int(np.prod(real.shape[1:])) <= MOST_INPUTS
 
 
@@ -158,6 +160,7 @@ def _compensated(node, was, now):
     scale = np.broadcast_to(np.array([float(unit) for unit in weights.scale]), len(real)).copy()
     codes, bias = weights.codes.reshape(rows.shape).copy(), np.zeros(len(real))
     kept = params["kept"].reshape(rows.shape) if "kept" in params else None
+    format, best = weights.format, ()
     shared = len(weights.scale) == 1
     parts = []
     for group in range(groups):
@@ -169,23 +172,31 @@ def _compensated(node, was, now):
     fixed = shared and weights.scale[0] == weights.format.unit  # @1
     for turn in range(ROUNDS):
         if turn and not fixed:
-            scale = _refitted(parts, weights.format, codes, scale, shared)
+            scale = _refitted(parts, format, codes, scale, shared)
+        if turn and format.group > 1:
+            format, codes = fitted_table([(mine, data.power, target) for mine, data, target in parts], format, codes,
+                                         scale, real.shape)
         found = codes.copy()
         for mine, data, target in parts:
-            found[mine] = data.choose(target, weights.format, scale[mine], None if kept is None else kept[mine])
-        old, new = (sum(data.error(rows[mine], _reals(weights.format, each_codes[mine], scale[mine]))
+            left = None if kept is None else kept[mine]
+            found[mine] = data.choose(target, format, scale[mine], (each, *real.shape[1:]), left)
+        old, new = (sum(data.error(rows[mine], _reals(format, each_codes[mine], scale[mine]))
                         for mine, data, _ in parts) for each_codes in (codes, found))
         if new < old:
             codes = found
+        if format.group > 1:  # a table's integers may be worse than what they are rounded from
+            best = [min([*best, (min(old, new), turn, format, codes, scale)], key=lambda way: way[:2])]
+    if best:
+        *_, format, codes, scale = best[0]
     for mine, data, _ in parts:
-        bias[mine] = data.shift(rows[mine], _reals(weights.format, codes[mine], scale[mine]))
+        bias[mine] = data.shift(rows[mine], _reals(format, codes[mine], scale[mine]))
     scales = scale[:1] if shared else scale
     scale_kept = weights.scale if np.array_equal(scales, [float(unit) for unit in weights.scale]) else tuple(
         Fraction(float(unit)) for unit in scales)
-    made = replace(weights, codes=codes.reshape(real.shape), scale=scale_kept)
+    made = replace(weights, codes=codes.reshape(real.shape), format=format, scale=scale_kept)
     before = np.zeros(len(real)) if params["real_bias"] is None else np.asarray(params["real_bias"], np.float64)
     exact = {key: value for key, value in params.get("exact", {}).items() if key != "bias"}
-    return node.with_params(quantised=made, weight=_reals(weights.format, codes, scale).reshape(real.shape),
+    return node.with_params(quantised=made, weight=_reals(format, codes, scale).reshape(real.shape),
                             bias=before + bias, exact=exact)
 
 
@@ -285,8 +296,16 @@ class _Data:
         """What the outputs are too small by on average."""
         return real @ self._mean[0] - quantised @ self._mean[1]
 
-    def choose(self, target, format, scale, kept=None):
-        """Codes (N, inputs), one input after the other; zero where a weight is not ``kept``."""
+    @property
+    def power(self):
+        """Second moments, damped."""
+        return self._damped
+
+    def choose(self, target, format, scale, shape=None, kept=None):
+        """Codes (N, inputs), one input after the other; zero where a weight is not ``kept``; groups, in codes of a
+        ``shape``, as a whole."""
+        if format.group > 1:
+            return choose_groups(self._damped, target, format, scale, shape or target.shape)
         order = np.argsort(-np.diag(self._damped), kind="stable")
         inverse = np.linalg.inv(self._damped[np.ix_(order, order)])
         upper = np.linalg.cholesky((inverse + inverse.T) / 2).T

@@ -43,6 +43,8 @@ class Options:
     requantiser : "auto", "thresholds" or "multiply"
         auto: thresholds for outputs of ``compared_bits`` and fewer, multipliers for wider ones where they are exact.
     compared_bits : int
+    equalise : bool
+        Scale channels between layers so that their weights' ranges are even.
     simulated : bool
         The graph is computed in floats, with activations as they are: layers may keep real weights.
     pruning : tuple of lutloom.prune_spec.Pruning
@@ -59,6 +61,7 @@ class Options:
     frames: np.ndarray | None = None
     requantiser: str = "auto"
     compared_bits: int = 4
+    equalise: bool = False
     simulated: bool = False
     pruning: tuple = ()
     info: Mapping[str, str] = field(default_factory=dict)

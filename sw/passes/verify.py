@@ -34,6 +34,7 @@ from lutloom.network import (
     inputs_of,
 )
 from lutloom.shapes import output_shape
+from lutloom.weight_groups import whole
 
 ACTIVATION_BITS = 16
 
@@ -214,6 +215,8 @@ def _weights(layer, source):
     _need(known, f"has weight codes {codes.dtype}{codes.shape}, not uint16 with {sides} axes")
     most = int(codes.max())
     _need(most < 1 << format.bits, f"has weight code {most}, but {format} has {format.bits} bits")
+    if format.group > 1:
+        _need(whole(codes, format.group), f"has a group of weights that are not members of one entry of {format}")
     count = len(layer.weights.scale)
     _need(count in (1, len(codes)), f"has {count} weight scales for {len(codes)} outputs")
     _need(all(scale > 0 for scale in layer.weights.scale), "has a weight scale that is not positive")

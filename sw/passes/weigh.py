@@ -97,6 +97,9 @@ def with_zeros(format, codes, kept):
     ValueError
         The format has no zero.
     """
+    if format.group > 1:
+        raise ValueError(f"its weights cannot be pruned and {format}, whose entries are of {format.group} weights; "
+                         f"take codebook:16, or leave it out of --prune")
     if 0 not in format.levels and format.kind == "codebook":
         values = np.array(format.values)
         values[np.argmin(np.abs(values))] = 0

@@ -58,7 +58,7 @@ def widen(network: Network) -> Network:
                 f"layer {layer.name!r} has weights without their zeros, whose places and number other weights would "
                 "change; build without --patchable, or leave out +sparse"
             )
-        if format is not None and format.values:
+        if format is not None and format.values and format.group == 1:
             raise ModelError(
                 f"layer {layer.name!r} has {format} weights, whose table stands in logic and depends on them; build "
                 "without --patchable"

@@ -15,6 +15,7 @@ import test_softmax
 import test_stage
 import test_thresholds
 import test_topk
+import test_vectors
 from amaranth.hdl import signed, unsigned
 from stream_bench import transfers
 
@@ -40,6 +41,7 @@ from lutloom.hw.sign import SignDot
 from lutloom.hw.softmax import Softmax
 from lutloom.hw.topk import TopK
 from lutloom.hw.tree import AdderTree, MaxTree, range_of
+from lutloom.hw.trits import Trits
 from lutloom.hw.xnor import XnorDot
 from lutloom.network import Add, Table
 from lutloom.weights import WeightFormat
@@ -92,6 +94,20 @@ def dot(kind, lanes, x, w, masked=False):
     if masked:
         inputs["i_valid"] = masks(x.shape)
     return Vectors(unit, inputs, {"o": unit.model(x, w, inputs.get("i_valid"))}, unit.delay)
+
+
+def vectors(entries, group, lanes, units, place):
+    """Words of indices through their tables."""
+    unit = test_vectors.make(entries, group, lanes, units, place=place)
+    i = test_vectors.indices(unit, entries)
+    return Vectors(unit, {"i": i}, {"o": np.array([unit.model(row) for row in i])}, unit.delay)
+
+
+def trits(count):
+    """Every byte, in each place."""
+    unit = Trits(count=count)
+    i = np.stack([np.roll(np.arange(256), place) for place in range(-(-count // 5))], axis=1)
+    return Vectors(unit, {"i": i}, {"o": np.array([unit.model(row) for row in i])}, 1)
 
 
 def masks(shape):
@@ -377,6 +393,9 @@ CASES = {
     "bipolar": partial(dot, BipolarDot, 5, "bipolar", "int:4"),
     "bipolar masked": partial(dot, BipolarDot, 3, "bipolar", "bitmask:X0.X0XX", True),
     "dsp": partial(dot, DspDot, 5, "uint:8", "int:8"),
+    "vectors": partial(vectors, 16, 4, 7, 2, "ebr"),
+    "vectors in logic": partial(vectors, 5, 2, 4, 1, "lut"),
+    "trits": partial(trits, 7),
     "thresholds rising": partial(thresholds, 4),
     "thresholds falling": partial(thresholds, 3),
     "multiply up": partial(multiply, 0),

@@ -65,6 +65,7 @@ def test_depthwise_weights_are_read_by_the_manifest(multiplier):
     codes = np.random.default_rng(1).integers(0, 16, (4 * multiplier, 3, 2, 1)).astype(np.uint16)
     record = {
         "shape": list(codes.shape), "kernel": [3, 2], "groups": 4, "units": 2 * multiplier, "lanes": 2, "code_bits": 4,
+        "format": "int:4", "values": [],
     }
     assert (words_to_weights(record, pack(depthwise_words(codes, 2 * multiplier), 4)) == codes).all()
 

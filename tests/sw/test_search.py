@@ -412,3 +412,9 @@ def test_a_cluster_with_a_worker_killed_in_the_middle(data, found, tmp_path):
     assert killed.is_set()
     assert len(kept) == len({json.dumps(task) for task in kept}) == result["trials"]["all"]
     assert same(result, found[0])
+
+
+def test_codebooks_of_groups_are_tried_and_counted(data, tmp_path):
+    result = find(data, tmp_path / "s", formats="codebook:16x4,int:4", layers="fc")
+    tried = {point["format"]: point for point in result["layers"]["fc"]}
+    assert "codebook:16x4@layer" in tried

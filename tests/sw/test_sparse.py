@@ -17,7 +17,7 @@ from lutloom.passes.widen import widen
 from lutloom.planner import plan_network
 from lutloom.sim.random_network import random_inputs
 from lutloom.simulate import simulate
-from lutloom.sparse import Coding, best_run_bits, codes_of_matrix, matrix_of, matrix_of_words, sparse_words, stored_bits
+from lutloom.sparse import Coding, best_run_bits, codes_of_matrix, least_bits, matrix_of, matrix_of_words, sparse_words
 from lutloom.weight_spec import parse_spec
 from lutloom.weights import WeightFormat
 
@@ -59,11 +59,11 @@ def test_steps_are_as_long_as_pays():
     assert best_run_bits(sparse, 400, 1, 1) >= 5 and best_run_bits(full, 400, 1, 1) <= 2
 
 
-def test_stored_bits():
+def test_bits_that_are_stored():
     pruned = some_weights((50, 400), 0.1)
     count = np.count_nonzero(pruned.codes)
-    assert 8 * count <= stored_bits(pruned) <= 9.5 * count
-    assert stored_bits(replace(pruned, sparse=False)) == stored_bits(some_weights((50, 400), 1.0)) == 4 * 20000
+    assert 8 * count <= least_bits(pruned) <= 9.5 * count
+    assert least_bits(replace(pruned, sparse=False)) == least_bits(some_weights((50, 400), 1.0)) == 4 * 20000
 
 
 def small(sparse=True, density=0.15, pads=(1, 0, 0, 1), text="int:4"):
@@ -154,8 +154,8 @@ def test_patchable_builds_are_refused():
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
-    ("binary+sparse", "\\+sparse is of stored weights that can be zero, not of binary"),
-    ("float+sparse", "\\+sparse is of stored weights that can be zero, not of float"),
+    ("binary+sparse", "\\+sparse is of weights stored one by one that can be zero, not of binary"),
+    ("float+sparse", "\\+sparse is of weights stored one by one that can be zero, not of float"),
     ("int:4+spares", "not 'int:4\\+spares'"),
 ])
 def test_wrong_specs(text, sentence):
