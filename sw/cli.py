@@ -230,6 +230,12 @@ def _other_quantisation(group):
                        help="of weights: to the nearest level; so that layers' outputs change least for the data of "
                        "--calibrate (default, where there are such and weights are of few bits); or, of bit masks, as "
                        "their source paper did")
+    group.add_argument("--binarize", metavar="LIST",
+                       help="of kernel, bias, gamma, beta: they become 1 or -1, gamma 2 or 0, before anything else; "
+                       "kernels of layers with binary weights do in any case")
+    group.add_argument("--statistics", choices=["stored", "measured"],
+                       help="mean and variance of batch norms: the model's own (default), or those of the data of "
+                       "--calibrate, which fit binarised parameters")
     group.add_argument("--activations", type=_activations, metavar="BITS|binary|float",
                        help="bits of every activation (default 8); float for 'evaluate --mode simulated' only")
     group.add_argument("--calibrate", metavar="D", help="data that ranges of activations are taken from (x suffices)")

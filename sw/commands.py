@@ -35,7 +35,8 @@ def _quantisation(options):
     Raises ModelError where there are some for a model that is integer already: they would do nothing.
     """
     names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
-             "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
+             "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format", "binarize": "binarize",
+             "statistics": "statistics"}
     given = {option: value for option in names if (value := getattr(options, option, None)) is not None}
     model = Path(options.model)
     if given and (model.suffix == ".npz" or model.is_dir()):
@@ -128,13 +129,17 @@ def evaluate(options, progress):
 
 
 def _accuracy_text(result):
-    lines = []
-    for name, share in (result.get("accuracy") or {}).items():
-        if share is not None:
-            lines.append(f"accuracy {name:8} {share:.2%} of {result['count']:,} frames")
-    confusion = result.get("confusion")
-    if confusion:
-        header = ["true \\ found", *(str(index) for index in range(len(confusion)))]
+    """Accuracy before and after, of all and of each class, and the confusion matrix of both."""
+    shares = {name: share for name, share in (result.get("accuracy") or {}).items() if share is not None}
+    lines = [f"accuracy {name:8} {share:.2%} of {result['count']:,} frames" for name, share in shares.items()]
+    classes = result.get("classes")
+    if not classes:
+        return "\n".join(lines)
+    rows = [[row["class"], row["count"], *("-" if row[name] is None else f"{row[name]:.2%}" for name in shares)]
+            for row in classes]
+    lines += ["", table(rows, ["class", "frames", *shares])]
+    for name, confusion in result["confusions"].items():
+        header = [f"{name}: true \\ found", *map(str, range(len(confusion)))]
         lines += ["", table([[index, *row] for index, row in enumerate(confusion)], header)]
     return "\n".join(lines)
 

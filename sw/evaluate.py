@@ -47,7 +47,9 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     -------
     dict
         ``accuracy`` {float, golden, and simulated in that mode} (None where not known), ``count``, ``confusion``
-        (rows: true class), ``classes`` (list of {class, count, float, golden}); the last three None without labels.
+        (rows: true class; of what was asked for), ``confusions`` and ``per_class`` (the confusion matrix, and the
+        share of each class that is right, of all that ``accuracy`` has: {float, golden ...}), ``classes`` (list of
+        {class, count, float, golden}); None without labels, all but accuracy and count.
 
     Raises
     ------
@@ -200,7 +202,8 @@ def scores(results, data):
     found, y = results["found"], data.y
     accuracy = {"float": None, "golden": None}
     if y is None:
-        return {"accuracy": accuracy, "count": len(data.x), "confusion": None, "classes": None}
+        return {"accuracy": accuracy, "count": len(data.x), "confusion": None, "confusions": None, "per_class": None,
+                "classes": None}
     main = "golden" if "golden" in found else "simulated"
     outputs = results.get(main)
     last = results["logits"] if "logits" in results else outputs
@@ -208,16 +211,22 @@ def scores(results, data):
     if y.min() < 0 or y.max() >= classes:
         raise DataError(f"data {data.name!r} have labels {int(y.min())} to {int(y.max())}, but the model knows "
                         f"{classes} classes")
+    found = {name: found[name] for name in ("float", "golden", "simulated") if name in found}
     accuracy |= {name: float(np.mean(classes_found == y)) for name, classes_found in found.items()}
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (y, found[main]), 1)
+    confusions = {}
+    for name, which in found.items():
+        confusion = np.zeros((classes, classes), np.int64)
+        np.add.at(confusion, (y, which), 1)
+        confusions[name] = confusion.tolist()
     rows = []
     for index in range(classes):
         here = y == index
         row = {"class": index, "count": int(here.sum())}
         row |= {name: float(np.mean(which[here] == index)) if here.any() else None for name, which in found.items()}
         rows.append(row)
-    return {"accuracy": accuracy, "count": len(y), "confusion": confusion.tolist(), "classes": rows}
+    shares = {name: [row[name] for row in rows] for name in found}
+    return {"accuracy": accuracy, "count": len(y), "confusion": confusions[main], "confusions": confusions,
+            "per_class": shares, "classes": rows}
 
 
 def save_outputs(path, results):

@@ -45,6 +45,10 @@ class Options:
     compared_bits : int
     simulated : bool
         The graph is computed in floats, with activations as they are: layers may keep real weights.
+    binarize : tuple of str
+        Of "kernel", "bias", "gamma", "beta": parameters that become two numbers each.
+    statistics : "stored" or "measured"
+        Mean and variance of batch norms: the model's own, or those of ``frames``.
     info : mapping of str to str
         What the network shall say about where it came from.
     progress : function of (step, done, total)
@@ -59,5 +63,7 @@ class Options:
     requantiser: str = "auto"
     compared_bits: int = 4
     simulated: bool = False
+    binarize: tuple = ()
+    statistics: str = "stored"
     info: Mapping[str, str] = field(default_factory=dict)
     progress: Callable = _silent
