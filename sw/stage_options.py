@@ -7,7 +7,7 @@ from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_stage import accumulator_shape, filled, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
-from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
+from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum, Times
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 
@@ -65,8 +65,8 @@ def stage_cost(network, group, stage, site):
     elif stage.kind == "pool":
         ways = make.pool(stage.width)
     elif stage.kind == "join":
-        ways = [make.join(stage.width, stage.steps, stage.dsp)] if group.requantise is None else (
-            make.exact_join(stage.width))
+        ways = make.exact_join(stage.width) if isinstance(group.main, Sum | Times) else [
+            make.join(stage.width, stage.steps, stage.dsp)]
     elif stage.kind == "map":
         ways = make.map(stage.width)
     else:
