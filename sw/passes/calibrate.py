@@ -176,8 +176,17 @@ def _binary(graph, value, activations):
                 source = before if source == node.output else source
             node = graph.producer(before)
     layers = [reader.output for reader in readers if reader.op in LINEAR]
-    nodes, signs = _signs(graph, source, given, activations)
-    moved = {name: replace(_shifted(graph.producer(name), given, signs), inputs=(nodes[-1].output,)) for name in layers}
+    flat = None if shared else graph.producer(source)
+    if flat is not None and flat.op == "flatten" and only_reader(graph, flat.inputs[0]) is flat:
+        source = flat.inputs[0]  # a map has a threshold for each channel
+    else:
+        flat = None
+    nodes, signs = _signs(graph, source, given.reshape(len(given), *graph.shapes[source]), activations)
+    moved = {name: _shifted(graph.producer(name), given, signs.reshape(given.shape)) for name in layers}
+    if flat is not None:
+        moved[flat.output] = replace(flat, inputs=(nodes[-1].output,))
+    else:
+        moved = {name: replace(layer, inputs=(nodes[-1].output,)) for name, layer in moved.items()}
     kept = [moved.get(other.output, other) for other in graph.nodes]
     place = next((i for i, other in enumerate(kept) if other.output == source), -1) + 1
     shapes = {node.output: graph.shapes[source] for node in nodes}
