@@ -33,11 +33,7 @@ def _join(network, plan, group, stage):
             layer.name, "", "", one * layer.multiplier, one * layer.shift, one * 0, one * 0, layer.zero_point,
             layer.low, layer.high, "tflm",
         )
-    elif behind is None:
-        raise ModelError(
-            f"layer {layer.name!r} gives exact sums or products, and hardware needs a requantisation alone behind them"
-        )
-    requantise = make_requantise(
+    requantise = None if behind is None else make_requantise(
         behind, name=f"{stage.name}_requantise", tensor=tensor, acc_shape=combine.acc_shape, lanes=lanes,
         out_format=group.output.format, place="ebr" if plan.patchable else place, channels=group.channels_out,
         dsp=stage.requantise_dsp, latency=plan.memory_latency, steps=stage.steps, paired=plan.paired,

@@ -162,8 +162,8 @@ class JoinStage(Buffered):
     Parameters
     ----------
     combine : Combine
-    requantise : component
-        Behind it.
+    requantise : component or None
+        Behind it; None: exact sums or products, which several read.
     formats : (Format, Format)
     out_bits, width, channels, credits : int
 
@@ -190,7 +190,7 @@ class JoinStage(Buffered):
     @property
     def delay(self):
         """Cycles from the meeting of two beats to the offer of their result."""
-        return self._combine.delay + self._requantise.delay + 1
+        return self._combine.delay + (0 if self._requantise is None else self._requantise.delay) + 1
 
     @property
     def schedule(self):

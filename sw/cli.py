@@ -237,6 +237,12 @@ def _other_quantisation(group):
     group.add_argument("--equalise", action="store_true", default=None,
                        help="scale channels between two layers such that their weights' ranges are even; real numbers "
                        "do not change")
+    group.add_argument("--binarize", metavar="LIST",
+                       help="of kernel, bias, gamma, beta: they become 1 or -1, gamma 2 or 0, before anything else; "
+                       "kernels of layers with binary weights do in any case")
+    group.add_argument("--statistics", choices=["stored", "measured"],
+                       help="mean and variance of batch norms: the model's own (default), or those of the data of "
+                       "--calibrate, which fit binarised parameters")
     group.add_argument("--activations", type=_activations, metavar="BITS|binary|float",
                        help="bits of every activation (default 8); float for 'evaluate --mode simulated' only")
     group.add_argument("--calibrate", metavar="D", help="data that ranges of activations are taken from (x suffices)")

@@ -35,8 +35,8 @@ def _quantisation(options):
     Raises ModelError where there are some for a model that is integer already: they would do nothing.
     """
     names = {"weights": "weights", "activations": "activations", "calibrate": "calibrate", "rounding": "rounding",
-             "prune": "prune", "equalise": "equalise", "input_scale": "input_scale", "input_zero": "input_zero",
-             "input": "input_format"}
+             "prune": "prune", "equalise": "equalise", "binarize": "binarize", "statistics": "statistics",
+             "input_scale": "input_scale", "input_zero": "input_zero", "input": "input_format"}
     given = {option: value for option in names if (value := getattr(options, option, None)) is not None}
     model = Path(options.model)
     if given and (model.suffix == ".npz" or model.is_dir()):
@@ -131,19 +131,24 @@ def evaluate(options, progress):
 
 
 def _accuracy_text(result):
+    """Accuracy before and after, of all and of each class, and the confusion matrices of both."""
     from lutloom.difference import sentence
 
-    lines, width = [], 9 if "difference" in result else 8
-    for name, share in (result.get("accuracy") or {}).items():
-        if share is not None:
-            lines.append(f"accuracy {name:{width}} {share:.2%} of {result['count']:,} frames")
+    shares = {name: share for name, share in (result.get("accuracy") or {}).items() if share is not None}
+    width = max(map(len, shares), default=0)
+    lines = [f"accuracy {name:{width}} {share:.2%} of {result['count']:,} frames" for name, share in shares.items()]
     if result.get("difference"):
         lines.append(sentence(result["difference"]))
     elif "no_golden" in result:
         lines.append(f"no integer network to compare with: {result['no_golden']}")
-    confusion = result.get("confusion")
-    if confusion:
-        header = ["true \\ found", *(str(index) for index in range(len(confusion)))]
+    classes = result.get("classes")
+    if not classes:
+        return "\n".join(lines)
+    rows = [[row["class"], row["count"], *("-" if row[name] is None else f"{row[name]:.2%}" for name in shares)]
+            for row in classes]
+    lines += ["", table(rows, ["class", "frames", *shares])]
+    for name, confusion in result["confusions"].items():
+        header = [f"{name}: true \\ found", *map(str, range(len(confusion)))]
         lines += ["", table([[index, *row] for index, row in enumerate(confusion)], header)]
     return "\n".join(lines)
 

@@ -50,10 +50,11 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     -------
     dict
         ``accuracy`` {float, golden, and simulated in that mode} (None where not known; of a model with one output
-        behind a sigmoid: above 0.5 is class 1), ``count``, ``confusion``
-        (rows: true class), ``classes`` (list of {class, count, float, golden}); these three None without labels.
-        In mode simulated also ``difference`` (see ``lutloom.difference``), None with the reason in ``no_golden`` where
-        there is no integer network.
+        behind a sigmoid: above 0.5 is class 1), ``count``, ``confusion`` (rows: true class; of what was asked for),
+        ``confusions`` and ``per_class`` (the confusion matrix, and the share of each class that is right, of all that
+        ``accuracy`` has: {float, golden ...}), ``classes`` (list of {class, count, float, golden}); None without
+        labels, all but accuracy and count. In mode simulated also ``difference`` (see ``lutloom.difference``), None
+        with the reason in ``no_golden`` where there is no integer network.
 
     Raises
     ------
@@ -225,7 +226,8 @@ def scores(results, data):
     accuracy = {"float": None, "golden": None}
     more = {key: results[key] for key in ("difference", "no_golden") if key in results}
     if y is None:
-        return {"accuracy": accuracy, "count": len(data.x), "confusion": None, "classes": None} | more
+        return {"accuracy": accuracy, "count": len(data.x), "confusion": None, "confusions": None, "per_class": None,
+                "classes": None} | more
     main = "simulated" if "simulated" in found else "golden"
     outputs = results.get(main)
     last = results["logits"] if "logits" in results else outputs
@@ -236,16 +238,22 @@ def scores(results, data):
     if y.min() < 0 or y.max() >= known:
         raise DataError(f"data {data.name!r} have labels {int(y.min())} to {int(y.max())}, but the model knows "
                         f"{known} classes")
+    found = {name: found[name] for name in ("float", "simulated", "golden") if name in found}
     accuracy |= {name: float(np.mean(classes_found == y)) for name, classes_found in found.items()}
-    confusion = np.zeros((known, known), np.int64)
-    np.add.at(confusion, (y, found[main]), 1)
+    confusions = {}
+    for name, which in found.items():
+        confusion = np.zeros((known, known), np.int64)
+        np.add.at(confusion, (y, which), 1)
+        confusions[name] = confusion.tolist()
     rows = []
     for index in range(known):
         here = y == index
         row = {"class": index, "count": int(here.sum())}
         row |= {name: float(np.mean(which[here] == index)) if here.any() else None for name, which in found.items()}
         rows.append(row)
-    return {"accuracy": accuracy, "count": len(y), "confusion": confusion.tolist(), "classes": rows} | more
+    shares = {name: [row[name] for row in rows] for name in found}
+    return {"accuracy": accuracy, "count": len(y), "confusion": confusions[main], "confusions": confusions,
+            "per_class": shares, "classes": rows} | more
 
 
 def save_outputs(path, results):

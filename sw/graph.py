@@ -8,7 +8,10 @@ Operators and their ``params``
 conv         weight (N, kh, kw, C/groups), bias (N,) or None, stride (y, x), dilation (y, x),
              pads (top, left, bottom, right), groups, weight_quant (a WeightQuant or None)
 dense        weight (N, C), bias (N,) or None, weight_quant. Takes a (C,) tensor; its columns are in NHWC order.
-affine       scale and offset, each () or (C,): y = x·scale + offset  (batch norm, Mul, Add, Sub, Div by constants)
+affine       scale and offset, each () or (C,): y = x·scale + offset  (batch norm, Mul, Add, Sub, Div by constants).
+             A batch norm is an affine that subtracts the mean, where it is not 0, and behind it one with ``norm``, a
+             Norm: what scale and offset were made of, which is believed up to the pass ``fold``. ``open``: the norm's
+             statistics are yet to be measured.
 relu         -
 clip         low, high (floats; ±inf where open)
 sign         - (-1 for x < 0, 0 for 0, +1 for x > 0)
@@ -87,6 +90,28 @@ class WeightQuant:
     bits: int
     signed: bool = True
     narrow: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """What a batch norm's affine is made of: y = (x - mean)·gamma / sqrt(variance + epsilon) + beta.
+
+    Parameters
+    ----------
+    gamma, beta, mean, variance : float64 arrays, () or (C,)
+        The affine with this Norm takes in what the mean was subtracted from.
+    epsilon : float
+    """
+
+    gamma: np.ndarray
+    beta: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    epsilon: float
+
+    def affine(self):
+        """Scale and offset of the affine behind the subtraction."""
+        return {"scale": self.gamma / np.sqrt(self.variance + self.epsilon), "offset": self.beta}
 
 
 @dataclass(frozen=True)

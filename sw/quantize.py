@@ -14,6 +14,8 @@ from lutloom.frontend import load_graph
 from lutloom.graph import Graph
 from lutloom.network import Network, Tensor
 from lutloom.network_data import encode
+from lutloom.passes.binarize import binarize, check_binarize
+from lutloom.passes.binarize import parse as parse_binarize
 from lutloom.passes.calibrate import METHODS, calibrate
 from lutloom.passes.compensate import compensate
 from lutloom.passes.equalise import equalise as balance
@@ -22,6 +24,7 @@ from lutloom.passes.fold_pads import fold_pads
 from lutloom.passes.hoist import hoist
 from lutloom.passes.lower import lower
 from lutloom.passes.lower_integer import lower_integer
+from lutloom.passes.measure import STATISTICS, check_measure, measure
 from lutloom.passes.options import InputFormat, Options
 from lutloom.passes.prune import prune
 from lutloom.passes.rewire import QUANTISERS
@@ -51,13 +54,14 @@ def _trimmed(network, options):
 
 
 QUANTISING = (
+    binarize,  # kernels, biases, gammas and betas into two numbers each
     fold,  # batch norms into weights, steps that do nothing out
     fold_pads,  # zeros around maps into the convolutions behind them
     take_input,  # a quantiser at the model's input becomes the input's format
     balance,  # channels between layers to even ranges, where it is asked for
     prune,  # small weights to zero
     weigh,  # weights into stored codes
-    calibrate,  # quantisers where activations are real numbers
+    calibrate,  # quantisers where activations are real numbers, statistics of batch norms
     compensate,  # codes of weights by what the layers give for calibration data
     hoist,  # quantisers in front of pools and flattening
     snap,  # scales to where multipliers are exact
@@ -81,7 +85,8 @@ INTEGER_PASSES = (
 
 
 def quantize(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, progress=None):
+             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, binarize=None,
+             statistics=None, progress=None):
     """The integer network of a model.
 
     Parameters
@@ -114,6 +119,12 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
     requant : "auto", "thresholds" or "multiply"
     equalise : bool, optional
         Scale channels between two layers such that their weights' ranges are even, which real numbers do not notice.
+    binarize : str or list of str, optional
+        Comma list of ``kernel bias gamma beta``: parameters of the model that become two numbers each, before batch
+        norms are folded. Kernels of layers whose format is ``binary`` become 1 and -1 where anything is asked for;
+        with ``kernel`` those of all layers do, and ``weights`` are ``binary`` where nothing is said.
+    statistics : "stored" or "measured", optional
+        Mean and variance of batch norms: the model's own, where nothing is said, or those of the calibration data.
     progress : function of (step, done, total), optional
 
     Returns
@@ -133,7 +144,7 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
     graph, options = prepared(model, weights=weights, activations=activations, calibrate=calibrate,
                               input_scale=input_scale, input_zero=input_zero, input_format=input_format,
                               method=method, rounding=rounding, prune=prune, requant=requant, equalise=equalise,
-                              progress=progress)
+                              binarize=binarize, statistics=statistics, progress=progress)
     result = graph
     for step in PASSES if graph.arithmetic == "real" else INTEGER_PASSES:
         result = step(result, options)
@@ -164,7 +175,7 @@ def fake_quantised(model, *, activations=None, **choices):
     if as_float:
         _check_activations(graph, options)
         options = replace(options, simulated=True)
-    steps = (fold, take_input, balance, prune, weigh, compensate) if as_float else QUANTISING
+    steps = (binarize, fold, take_input, balance, prune, weigh, measure, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
@@ -176,23 +187,29 @@ def lowered(graph, options):
 
 
 def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, progress=None):
+             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, binarize=None,
+             statistics=None, progress=None):
     """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""
     progress = progress or (lambda *_: None)
     for what, value, choices in (("method", method, METHODS), ("rounding", rounding, (None, *ROUNDINGS)),
-                                 ("requant", requant, REQUANTISERS)):
+                                 ("requant", requant, REQUANTISERS), ("statistics", statistics, (None, *STATISTICS))):
         if value not in choices:
             raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}, not {value!r}")
     bits = 8 if activations is None else _bits(activations)
+    words = () if binarize is None else parse_binarize(binarize)
     if not isinstance(model, Graph):
         progress("read the model")
     graph = model if isinstance(model, Graph) else load_graph(model)
     if graph.arithmetic != "real":
         choices = {"--activations": activations, "--calibrate": calibrate, "--input-scale": input_scale,
-                   "--input-zero": input_zero, "--input": input_format, "--prune": prune, "--equalise": equalise}
+                   "--input-zero": input_zero, "--input": input_format, "--prune": prune, "--equalise": equalise,
+                   "--binarize": binarize, "--statistics": statistics}
         return graph, _integer_options(graph, model, weights, rounding, choices, progress)
     given = _input(graph, input_format, input_scale, input_zero)
     frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
+    check_binarize(graph, words)
+    if statistics == "measured":
+        check_measure(graph, frames)
     info = {"model": graph.name if isinstance(model, Graph) else Path(model).name,
             "weights": str(weights) if weights is not None else "",
             "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(bits),
@@ -202,8 +219,11 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
         info["prune"] = ",".join(map(str, pruning))
     if equalise:
         info["equalise"] = "yes"
+    info |= {"binarize": ",".join(words)} if words else {}
+    info |= {"statistics": statistics} if statistics else {}
     options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, pruning=pruning,
-                      info=info, equalise=bool(equalise), progress=progress)
+                      equalise=bool(equalise), binarize=words, statistics=statistics or STATISTICS[0], info=info,
+                      progress=progress)
     if rounding is not None:
         _check_rounding(graph, options)
     if activations is not None:
@@ -254,8 +274,9 @@ def _check_activations(graph, options):
     """ModelError where the model quantises all its activations itself."""
     if not any(node.op in QUANTISERS for node in graph.nodes):
         return
-    name, options = graph.name, replace(options, frames=None, progress=lambda *_: None)
-    for step in (fold, take_input, weigh):
+    name, options = graph.name, replace(options, frames=None, statistics=STATISTICS[0],
+                                  progress=lambda *_: None)
+    for step in (binarize, fold, take_input, weigh):
         graph = step(graph, options)
     try:
         calibrate(graph, options)

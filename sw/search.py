@@ -99,6 +99,11 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
     LutloomError
     """
     start, progress = time.perf_counter(), progress or (lambda *_: None)
+    for name in ("binarize", "statistics"):
+        if choices.get(name) is not None:
+            raise ModelError(f"a search tries formats for the model's own parameters; leave out --{name}, and "
+                             "give it to the command that takes the line which is found")
+    choices = {name: value for name, value in choices.items() if name not in ("binarize", "statistics")}
     budget = Budget.parse(budget)
     if budget is not None and drop is not None:
         raise ModelError("--drop is for searches without a budget; leave out --drop or --budget")

@@ -131,6 +131,8 @@ def digest_graph(graph):
     for node in graph.nodes:
         total.update(f"{node.op} {node.name} {node.inputs} {node.output}".encode())
         for name, value in sorted(node.params.items()):
+            if name == "norm":
+                continue  # what scale and offset are made of
             if name == "weight_quant" and value is not None:
                 value = digest(value.codes, value.scale, value.zero_point)
             total.update(f"{name} {digest(value) if isinstance(value, np.ndarray) else value}".encode())

@@ -8,7 +8,7 @@ from lutloom.cost import Cost
 from lutloom.hw.build_sparse import is_unfolded, skips_zeros, windows_of
 from lutloom.hw.build_stage import able_width, accumulator_shape, filled, geometry, results_shape
 from lutloom.hw.whole_pool import in_registers
-from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum
+from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum, Times
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
 from lutloom.requantise_options import MOST_STEPS, multiply_luts, requantise_ways
 from lutloom.sparse import Coding, best_run_bits, entries_of_layer, lengths_in_logic
@@ -69,8 +69,8 @@ def stage_cost(network, group, stage, site):
     elif stage.kind == "pool":
         ways = make.pool(stage.width)
     elif stage.kind == "join":
-        ways = [make.join(stage.width, stage.steps, stage.dsp)] if group.requantise is None else (
-            make.exact_join(stage.width))
+        ways = make.exact_join(stage.width) if isinstance(group.main, Sum | Times) else [
+            make.join(stage.width, stage.steps, stage.dsp)]
     elif stage.kind == "map":
         ways = make.map(stage.width)
     else:

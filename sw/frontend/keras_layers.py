@@ -4,6 +4,7 @@ import numpy as np
 
 from lutloom.frontend.keras_activations import activate, activation, elu, leaky_relu, prelu, relu, softmax
 from lutloom.frontend.keras_op import View
+from lutloom.graph import Norm
 from lutloom.shapes import window_shape
 
 
@@ -119,14 +120,13 @@ def batch_normalization(op):
     has = {"gamma": op.config.get("scale", True), "beta": op.config.get("center", True)}
     wanted = [key for key in ("gamma", "beta") if has[key]] + ["moving mean", "moving variance"]
     given = op.weights(**dict.fromkeys(wanted, channels))
-    variance = given["moving variance"] + op.number("epsilon", 1e-3)
-    if (variance <= 0).any():
+    norm = Norm(given.get("gamma", np.ones(channels)), given.get("beta", np.zeros(channels)), given["moving mean"],
+                given["moving variance"], op.number("epsilon", 1e-3))
+    if (norm.variance + norm.epsilon <= 0).any():
         raise op.error("has a variance that is not above zero; train or save the model again")
-    mean = given["moving mean"]
-    scale = given.get("gamma", np.ones(channels)) / np.sqrt(variance)
-    if mean.any():
-        view = op.elementwise(view, "affine", {"scale": np.array(1.0), "offset": -mean}, part="mean")
-    return op.elementwise(view, "affine", {"scale": scale, "offset": given.get("beta", np.zeros(channels))})
+    if norm.mean.any():
+        view = op.elementwise(view, "affine", {"scale": np.array(1.0), "offset": -norm.mean}, part="mean")
+    return op.elementwise(view, "affine", {**norm.affine(), "norm": norm})
 
 
 def pool(op):

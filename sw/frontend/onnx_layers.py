@@ -4,6 +4,7 @@ import numpy as np
 
 from lutloom.frontend.onnx_layout import map_shape, new_index, per_channel
 from lutloom.frontend.onnx_values import Tensor, weights
+from lutloom.graph import Norm
 
 
 def conv(op):
@@ -150,23 +151,24 @@ def batch_normalization(op):
         raise op.error("has spatial = 0, which is not supported; export it with statistics per channel")
     tensor = op.computed()
     gamma, beta, mean, variance = (op.numbers(i, "batch-norm parameters") for i in range(1, 5))
-    variance = variance + op.attribute("epsilon", 1e-5)
+    epsilon = op.attribute("epsilon", 1e-5)
     if not tensor.shape or len({a.shape for a in (gamma, beta, mean, variance)} | {tensor.shape[:1]}) != 1:
         raise op.error(f"has parameters of shape {gamma.shape}, but its input has shape {tensor.shape}; export the "
                        "model again")
-    if (variance <= 0).any():
+    if (variance + epsilon <= 0).any():
         raise op.error("has a variance that is not above zero; train or export the model again")
     spread = (-1,) + (1,) * (len(tensor.shape) - 1)
 
-    def aligned(tensor, array, what):
-        return per_channel(op, tensor, array.reshape(spread), what)
-
-    tensor, mean = aligned(tensor, mean, "mean")
-    if mean.any():
-        tensor = op.reader.emit(op, "affine", tensor, {"scale": np.array(1.0), "offset": -mean}, part="mean")
-    tensor, scale = aligned(tensor, gamma / np.sqrt(variance), "scale")
-    tensor, offset = aligned(tensor, beta, "offset")
-    return op.reader.emit(op, "affine", tensor, {"scale": scale, "offset": offset})
+    arrays = {"scale": gamma, "offset": beta, "mean": mean, "variance": variance}
+    for _ in range(2):  # one that differs within a channel makes the tensor a view of a flattened value for all
+        made = []
+        for what, array in arrays.items():
+            tensor, own = per_channel(op, tensor, array.reshape(spread), what)
+            made.append(own)
+    norm = Norm(*made, epsilon)
+    if norm.mean.any():
+        tensor = op.reader.emit(op, "affine", tensor, {"scale": np.array(1.0), "offset": -norm.mean}, part="mean")
+    return op.reader.emit(op, "affine", tensor, {**norm.affine(), "norm": norm})
 
 
 def max_pool(op):

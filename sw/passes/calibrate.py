@@ -1,25 +1,24 @@
 """Calibrate: put a quantiser in front of every layer that would take real numbers, with ranges from real data.
 
-Layers are done in order, each on what the quantised layers before it give. A model that brings its own quantisers
-everywhere needs nothing of this.
+Layers are done in order, each on what the quantised layers before it give; so are batch norms whose statistics are
+to be measured. A model that brings its own quantisers everywhere needs nothing of this.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from lutloom.errors import DataError, ModelError
-from lutloom.floating import chunk_size, run_part
+from lutloom.floating import OPERATORS
 from lutloom.graph import Node
 from lutloom.passes.grids import can_pad, code_grid, feeds_sum, is_short, shares_quantiser, short_scale
+from lutloom.passes.measure import measured, next_norm
 from lutloom.passes.ranges import Histogram, find_range
 from lutloom.passes.rewire import JOINS, LINEAR, POOLS, inserted, is_padded, only_reader, without
+from lutloom.passes.two_levels import two_levels
+from lutloom.passes.values_of import Activations
 
 TAKE_CODES = ("pad", "reshape", "slice", "transpose", "upsample", "table")
 """Operators, besides those with weights, pools and joins, that work on codes alone."""
-
-MOST_VALUES = 1 << 25
-"""So many numbers of one value are looked at, at most; of larger data the first frames are."""
 
 INPUT_BITS = 8
 """An input that is normalised by channel is quantised with at least so many bits."""
@@ -39,7 +38,13 @@ def calibrate(graph, options):
         Quantisers are needed and there are no calibration data.
     """
     activations = Activations(graph, options)
-    while (site := _next_site(graph, options)) is not None:
+    while True:
+        norm, site = next_norm(graph), _next_site(graph, options)
+        if norm is not None and (site is None or graph.nodes.index(norm) < graph.nodes.index(site[1])):
+            graph = measured(graph, norm, activations, options)
+            continue
+        if site is None:
+            return graph
         value, reader = site
         options.progress(f"calibrate {reader.name}")
         if reader.op == "concat":
@@ -48,7 +53,6 @@ def calibrate(graph, options):
             graph = _binary(graph, value, activations)
         else:
             graph = _quantised(graph, value, reader, activations, options)
-    return graph
 
 
 def _next_site(graph, options):
@@ -158,71 +162,56 @@ def _binary(graph, value, activations):
     Where a sum or the like reads the value too, that keeps it, and layers with weights read signs of what is in front
     of the relu.
     """
-    node, readers = graph.producer(value), graph.consumers(value)
-    if any(reader.op not in LINEAR for reader in readers):
-        source = value
+    readers, given = graph.consumers(value), activations.of(graph, value, graph.consumers(value)[0])
+    source, node = value, graph.producer(value)
+    shared = any(reader.op not in LINEAR for reader in readers)
+    if shared:
         while node is not None and node.op in ("relu", "clip"):
             source, node = node.inputs[0], graph.producer(node.inputs[0])
-        quant = _sign(graph, source, activations, readers[0])
-        moved = {reader.output: replace(reader, inputs=tuple(quant.output if name == value else name
-                                                             for name in reader.inputs))
-                 for reader in readers if reader.op in LINEAR}
-        nodes = [moved.get(other.output, other) for other in graph.nodes]
-        place = next((i for i, other in enumerate(nodes) if other.output == source), -1) + 1
-        nodes.insert(place, quant)
-        return replace(graph, nodes=tuple(nodes), shapes={**graph.shapes, quant.output: graph.shapes[source]})
-    while node.op in ("relu", "clip", "maxpool", "flatten"):
-        source = node.inputs[0]
-        if node.op in ("relu", "clip") and only_reader(graph, source) is node:
-            graph = without(graph, node)
-            value = source if value == node.output else value
-        node = graph.producer(source)
-    return inserted(graph, _sign(graph, value, activations, node), graph.shapes[value])
+    else:
+        while node.op in ("relu", "clip", "maxpool", "flatten"):
+            before = node.inputs[0]
+            if node.op in ("relu", "clip") and only_reader(graph, before) is node:
+                graph = without(graph, node)
+                source = before if source == node.output else source
+            node = graph.producer(before)
+    layers = [reader.output for reader in readers if reader.op in LINEAR]
+    flat = None if shared else graph.producer(source)
+    if flat is not None and flat.op == "flatten" and only_reader(graph, flat.inputs[0]) is flat:
+        source = flat.inputs[0]  # a map has a threshold for each channel
+    else:
+        flat = None
+    nodes, signs = _signs(graph, source, given.reshape(len(given), *graph.shapes[source]), activations)
+    moved = {name: _shifted(graph.producer(name), given, signs.reshape(given.shape)) for name in layers}
+    if flat is not None:
+        moved[flat.output] = replace(flat, inputs=(nodes[-1].output,))
+    else:
+        moved = {name: replace(layer, inputs=(nodes[-1].output,)) for name, layer in moved.items()}
+    kept = [moved.get(other.output, other) for other in graph.nodes]
+    place = next((i for i, other in enumerate(kept) if other.output == source), -1) + 1
+    shapes = {node.output: graph.shapes[source] for node in nodes}
+    return replace(graph, nodes=(*kept[:place], *nodes, *kept[place:]), shapes={**graph.shapes, **shapes})
 
 
-def _sign(graph, value, activations, reader):
-    """A node of signs of a value, times its mean size."""
-    scale = float(np.abs(activations.of(graph, value, reader)).mean()) or 1.0
-    return Node("bipolarquant", f"{value}.sign", (value,), f"{value}.sign", {"scale": np.array(scale)})
+def _signs(graph, value, given, activations):
+    """(nodes that make signs of a value, the signs): nearest to what layers took so far, up to a centre a channel."""
+    x = activations.of(graph, value, graph.producer(value))
+    channels = x.shape[-1]
+    threshold, scale = two_levels(x.reshape(-1, channels), given.reshape(-1, channels))
+    nodes = []
+    if threshold.any():
+        nodes.append(Node("affine", f"{value}.centre", (value,), f"{value}.centre",
+                          {"scale": np.array(1.0), "offset": -threshold}))
+    source = nodes[0].output if nodes else value
+    nodes.append(Node("bipolarquant", f"{value}.sign", (source,), f"{value}.sign", {"scale": np.array(scale)}))
+    return nodes, np.where(x >= threshold, np.float32(scale), np.float32(-scale))
 
 
-class Activations:
-    """Values of a graph for the calibration data, computed from the nearest quantised value that is known."""
-
-    def __init__(self, graph, options):
-        self._options, self._known = options, {}
-
-    def of(self, graph, value, reader):
-        """float32 array (frames, ...) of a value."""
-        options = self._options
-        if options.frames is None:
-            raise DataError(f"layer {reader.name!r} takes real numbers, so its input must be calibrated; give data for "
-                            "it with --calibrate")
-        if graph.input not in self._known:
-            self._known[graph.input] = options.frames
-        sources, nodes = self._segment(graph, value)
-        given = {name: self._known[name] for name in sources}
-        size = int(np.prod(graph.shapes[value]))
-        count = max(1, min(*map(len, given.values()), len(options.frames), MOST_VALUES // size))
-        part = replace(graph, nodes=nodes, output=value)
-        step = max(1, min(count, 256, chunk_size(part)))
-        y = np.empty((count, *graph.shapes[value]), np.float32)
-        for i in range(0, count, step):
-            y[i : i + step] = run_part(part, {name: x[i : min(i + step, count)] for name, x in given.items()})
-        if not np.isfinite(y).all():
-            raise ModelError(f"model {graph.name!r} gives NaN or infinite values in front of layer {reader.name!r}")
-        self._known[value] = y
-        needed = self._segment(graph, graph.output)[0]
-        self._known = {name: x for name, x in self._known.items() if name in needed or name == value}
-        return y
-
-    def _segment(self, graph, value):
-        """(known values, nodes from them to ``value``), all of the way back."""
-        wanted, sources = {value}, []
-        nodes = []
-        for node in reversed(graph.nodes):
-            if node.output in wanted and node.output not in self._known:
-                nodes.insert(0, node)
-                wanted.update(node.inputs)
-        sources = [name for name in wanted if name in self._known]
-        return sources, tuple(nodes)
+def _shifted(layer, before, after):
+    """A layer whose bias makes good, on average, what its outputs differ by when its inputs change."""
+    part = before.mean(axis=0, dtype=np.float64)[None] - after.mean(axis=0, dtype=np.float64)[None]
+    change = OPERATORS[layer.op](layer.with_params(bias=None).params, part)
+    bias = layer.params["bias"]
+    bias = (0.0 if bias is None else bias) + change.reshape(-1, change.shape[-1]).mean(axis=0)
+    exact = {key: value for key, value in layer.params.get("exact", {}).items() if key != "bias"}
+    return layer.with_params(bias=bias, exact=exact)

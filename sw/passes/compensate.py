@@ -65,8 +65,9 @@ def compensate(graph, options):
     """
     layers = [node for node in graph.nodes if node.op in LINEAR and _is_ours(node, options)]
     if options.rounding == "compensated" and not layers:
-        raise ModelError(f"model {graph.name!r} has no layer whose weights can be compensated: real ones that do not "
-                         f"become float16, of at most {MOST_INPUTS:,} inputs; leave out --rounding")
+        raise ModelError(f"model {graph.name!r} has no layer whose weights can be compensated: real ones that are "
+                         f"neither binarised nor become float16, of at most {MOST_INPUTS:,} inputs; leave out "
+                         "--rounding")
     if options.rounding not in ("auto", "compensated") or not layers:
         return graph
     if options.frames is None:
@@ -93,7 +94,7 @@ def compensate(graph, options):
 def _is_ours(node, options):
     """Whether a layer's weights were brought into a format here, from real ones, and may gain by it."""
     weights, real = node.params.get("quantised"), node.params.get("real_weight")
-    if real is None or weights is None:
+    if real is None or weights is None or node.params.get("signs"):
         return False
     narrow = (weights.format.index_bits <= MOST_BITS * weights.format.group or options.rounding == "compensated"
               or "kept" in node.params)

@@ -1,7 +1,8 @@
 """Fold: batch norms and other affine steps into the weights beside them, and steps that do nothing out of the graph.
 
 Only weights that are real numbers take a factor in; what stands behind weights that the source itself quantised goes
-into the requantiser later, exactly.
+into the requantiser later, exactly. So do batch norms whose statistics are yet to be measured, and steps in front of
+binarised kernels, which stay 1 and -1.
 """
 
 from fractions import Fraction
@@ -18,7 +19,7 @@ def fold(graph, options=None):
         changed = False
         for rule in (_drop_idle, _fold_back, _fold_forward, _merge):
             for node in graph.nodes:
-                better = rule(graph, node)
+                better = None if node.params.get("open") else rule(graph, node)
                 if better is not None:
                     graph, changed = better, True
                     break
@@ -92,6 +93,8 @@ def _fold_forward(graph, node):
         return swapped(with_node(graph, node, wide), wide, after)
     if not _is_free(after) or (is_padded(after) and np.any(offset != 0)):
         return None
+    if after.params.get("signs") and not np.all(scale == scale.flat[0]):
+        return None  # its kernel would no longer be of two numbers an output
     weight, bias = after.params["weight"], after.params["bias"]
     channels = graph.shapes[node.output][-1]
     scale, offset = (np.broadcast_to(value, (channels,)) for value in (scale, offset))
@@ -108,7 +111,7 @@ def _fold_forward(graph, node):
 def _merge(graph, node):
     """Two affine steps into one, where float64 holds the product exactly."""
     after = only_reader(graph, node.output)
-    if node.op != "affine" or after is None or after.op != "affine":
+    if node.op != "affine" or after is None or after.op != "affine" or after.params.get("open"):
         return None
     scale = np.asarray(node.params["scale"] * after.params["scale"], np.float64)
     offset = np.asarray(node.params["offset"] * after.params["scale"] + after.params["offset"], np.float64)

@@ -48,6 +48,10 @@ class Options:
     simulated : bool
         The graph is computed in floats, with activations as they are: layers may keep real weights.
     pruning : tuple of lutloom.prune_spec.Pruning
+    binarize : tuple of str
+        Of "kernel", "bias", "gamma", "beta": parameters that become two numbers each.
+    statistics : "stored" or "measured"
+        Mean and variance of batch norms: the model's own, or those of ``frames``.
     info : mapping of str to str
         What the network shall say about where it came from.
     progress : function of (step, done, total)
@@ -64,5 +68,7 @@ class Options:
     equalise: bool = False
     simulated: bool = False
     pruning: tuple = ()
+    binarize: tuple = ()
+    statistics: str = "stored"
     info: Mapping[str, str] = field(default_factory=dict)
     progress: Callable = _silent

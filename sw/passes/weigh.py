@@ -6,8 +6,9 @@ from fractions import Fraction
 import numpy as np
 
 from lutloom.errors import ModelError
+from lutloom.graph import Node
 from lutloom.network import Weights
-from lutloom.passes.rewire import LINEAR, QUANTISERS, with_nodes
+from lutloom.passes.rewire import LINEAR, QUANTISERS, inserted, with_node, with_nodes
 from lutloom.weights import WeightFormat, fit, fit_rounding, parse_spec
 
 
@@ -15,8 +16,10 @@ def weigh(graph, options):
     """The graph with ``quantised`` (a network's Weights) on every convolution and dense layer (Graph -> Graph).
 
     ``weight`` becomes what the codes stand for, so that the graph computes with the quantised weights. Logits of the
-    last layer share one scale unless the user chose its scale.
+    last layer share one scale unless the user chose its scale. Where a format has no zero, an output whose weights all
+    are 0 is switched off by an affine step behind the layer.
     """
+    graph = _switched(graph, options)
     layers = [node for node in graph.nodes if node.op in LINEAR]
     free = real_layers(graph)
     if options.weights is not None and not free:
@@ -42,6 +45,25 @@ def weigh(graph, options):
     return with_nodes(graph, changes)
 
 
+def _switched(graph, options):
+    """The graph with affine steps in place of weights that are 0 for a whole output, in formats without a zero."""
+    free = real_layers(graph)
+    choices = choose(graph, free, options) if free else {}
+    for name in [node.output for node in free]:
+        node = graph.producer(name)
+        format, weight = choices[node.name].format, np.asarray(node.params["weight"])
+        dead = ~weight.reshape(len(weight), -1).any(axis=1)
+        if format is None or 0 in format.levels or not dead.any():
+            continue
+        bias = np.zeros(len(weight)) if node.params["bias"] is None else np.asarray(node.params["bias"], np.float64)
+        live = node.with_params(weight=np.where(dead.reshape((-1,) + (1,) * (weight.ndim - 1)), 1.0, weight),
+                                bias=np.where(dead, 0.0, bias))
+        switch = Node("affine", f"{node.name}.switch", (node.output,), f"{node.output}.switch",
+                      {"scale": np.where(dead, 0.0, 1.0), "offset": np.where(dead, bias, 0.0)})
+        graph = inserted(with_node(graph, node, live), switch, graph.shapes[node.output])
+    return graph
+
+
 def real_layers(graph):
     """The convolutions and dense layers whose weights the source does not quantise."""
     return [node for node in graph.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
@@ -49,7 +71,9 @@ def real_layers(graph):
 
 def choose(graph, free, options):
     """The FormatChoice of every layer whose weights are real numbers, by name."""
-    text = "int:8" if options.weights is None else options.weights
+    text = options.weights
+    if text is None:
+        text = "binary" if "kernel" in options.binarize else "int:8"
     spec = text if not isinstance(text, str) else parse_spec(text, fit_rounding(options.rounding))
     choices = spec.choose([node.name for node in free])
     last = _last(graph)
@@ -79,7 +103,13 @@ def _last(graph):
 
 
 def _fitted(node, real, choice):
-    """Real weights in the chosen format."""
+    """Real weights in the chosen format; binarised ones of one size an output are so exactly."""
+    if node.params.get("signs") and choice.format is not None and choice.format.kind == "binary":
+        sizes = np.abs(real).reshape(len(real), -1)
+        sizes = sizes if choice.scale == "channel" else sizes.reshape(1, -1)
+        if choice.scale != "one" and np.all(sizes == sizes[:, :1]):
+            return Weights(choice.format.encode(np.sign(real).astype(np.int64)), choice.format,
+                           tuple(Fraction(float(size)) for size in sizes[:, 0]))
     try:
         format, scale, codes = fit(choice.format, real, choice)
         if "kept" in node.params:

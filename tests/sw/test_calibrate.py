@@ -124,10 +124,12 @@ def test_binary_activations_are_signs_and_drop_the_relu():
     assert [node.op for node in graph.nodes] == [
         "conv",
         "maxpool",
+        "affine",  # minus a threshold
         "bipolarquant",
         "conv",
-        "flatten",
+        "affine",
         "bipolarquant",
+        "flatten",
         "dense",
     ]
     assert all(node.params["scale"] > 0 for node in graph.nodes if node.op == "bipolarquant")

@@ -46,6 +46,11 @@ def test_scores_side_by_side():
     assert np.trace(confusion) == 32 * result["accuracy"]["golden"]
     assert sum(row["count"] for row in result["classes"]) == 32
     assert [row["count"] for row in result["classes"]] == confusion.sum(axis=1).tolist()
+    assert list(result["per_class"]) == list(result["confusions"]) == ["float", "golden"]
+    for name, matrix in result["confusions"].items():
+        assert np.trace(matrix) == 32 * result["accuracy"][name]
+        assert [row[name] for row in result["classes"]] == result["per_class"][name]
+    assert result["confusions"]["golden"] == result["confusion"]
 
 
 def test_a_corrupted_network_scores_worse():
@@ -252,7 +257,8 @@ def test_labels_out_of_range():
 def test_outputs_need_no_labels(tmp_path):
     graph = model()
     result = evaluate(graph, data=frames(graph, labels=False), calibrate=frames(graph), outputs=tmp_path / "o.npz")
-    assert result == {"accuracy": {"float": None, "golden": None}, "count": 40, "confusion": None, "classes": None}
+    assert result == {"accuracy": {"float": None, "golden": None}, "count": 40, "confusion": None, "confusions": None,
+                      "per_class": None, "classes": None}
 
 
 def test_outputs_that_cannot_be_written(tmp_path):
