@@ -210,8 +210,13 @@ def _signs(graph, value, given, activations):
 def _shifted(layer, before, after):
     """A layer whose bias makes good, on average, what its outputs differ by when its inputs change."""
     part = before.mean(axis=0, dtype=np.float64)[None] - after.mean(axis=0, dtype=np.float64)[None]
-    change = OPERATORS[layer.op](layer.with_params(bias=None).params, part)
-    bias = layer.params["bias"]
-    bias = (0.0 if bias is None else bias) + change.reshape(-1, change.shape[-1]).mean(axis=0)
+
+    def moved(weight, bias):
+        change = OPERATORS[layer.op]({**layer.params, "weight": weight, "bias": None}, part)
+        return (0.0 if bias is None else bias) + change.reshape(-1, change.shape[-1]).mean(axis=0)
+
+    changes = {"bias": moved(layer.params["weight"], layer.params["bias"])}
+    if "real_weight" in layer.params:
+        changes["real_bias"] = moved(layer.params["real_weight"], layer.params["real_bias"])
     exact = {key: value for key, value in layer.params.get("exact", {}).items() if key != "bias"}
-    return layer.with_params(bias=bias, exact=exact)
+    return layer.with_params(exact=exact, **changes)

@@ -91,6 +91,21 @@ def compensate(graph, options):
     return with_nodes(graph, changes)
 
 
+def is_compensated(node, options):
+    """Whether a layer's weights will be others than they are now, such that it gives what its real weights give."""
+    if options.rounding not in ("auto", "compensated") or options.frames is None or node.op not in LINEAR:
+        return False
+    least = LEAST_FRAMES if options.rounding == "compensated" else PAYS_FRAMES
+    return len(options.frames) >= least and _is_ours(node, options)
+
+
+def as_it_was(node):
+    """A layer with its real weights and bias."""
+    if "real_weight" not in node.params:
+        return node
+    return node.with_params(weight=node.params["real_weight"], bias=node.params["real_bias"])
+
+
 def _is_ours(node, options):
     """Whether a layer's weights were brought into a format here, from real ones, and may gain by it."""
     weights, real = node.params.get("quantised"), node.params.get("real_weight")
@@ -126,7 +141,7 @@ class _Walk:
             return
         given = [self._values[name] for name in node.inputs]
         own = node.params.get("own")
-        was = given[0][0] if own else self._run(self._as_it_was(node), [pair[0] for pair in given])
+        was = given[0][0] if own else self._run(as_it_was(node), [pair[0] for pair in given])
         same = all(a is b for a, b in given) and not own and "real_weight" not in node.params
         now = was if same else self._run(node, [pair[1] for pair in given])
         self._values[node.output] = was, now
@@ -143,13 +158,6 @@ class _Walk:
             part = OPERATORS[node.op](node.params, *(x[at:at + step] for x in given))
             y[at:at + step] = part.reshape(len(part), *shape)  # a reshape moves nothing, and is not done before
         return y
-
-    @staticmethod
-    def _as_it_was(node):
-        """A layer with its real weights and bias."""
-        if "real_weight" not in node.params:
-            return node
-        return node.with_params(weight=node.params["real_weight"], bias=node.params["real_bias"])
 
 
 def _compensated(node, was, now):

@@ -6,13 +6,18 @@ import numpy as np
 
 from lutloom.errors import DataError, ModelError
 from lutloom.floating import chunk_size, run_part
+from lutloom.passes.compensate import as_it_was, is_compensated
 
 MOST_VALUES = 1 << 25
 """So many numbers of one value are looked at, at most; of larger data the first frames are."""
 
 
 class Activations:
-    """Values of a graph for the calibration data, computed from the nearest quantised value that is known."""
+    """Values of a graph for the calibration data, computed from the nearest quantised value that is known.
+
+    Layers whose weights will be compensated give what they give with their real weights: that is what they will be
+    near to.
+    """
 
     def __init__(self, graph, options):
         self._options, self._known = options, {}
@@ -26,6 +31,7 @@ class Activations:
         if graph.input not in self._known:
             self._known[graph.input] = options.frames
         sources, nodes = self._segment(graph, value)
+        nodes = tuple(as_it_was(node) if is_compensated(node, options) else node for node in nodes)
         given = {name: self._known[name] for name in sources}
         size = int(np.prod(graph.shapes[value]))
         count = max(1, min(*map(len, given.values()), len(options.frames), MOST_VALUES // size))
