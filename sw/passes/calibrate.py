@@ -20,6 +20,9 @@ from lutloom.passes.values_of import Activations
 TAKE_CODES = ("pad", "reshape", "slice", "transpose", "upsample", "table")
 """Operators, besides those with weights, pools and joins, that work on codes alone."""
 
+MOST_FEATURES = 4096
+"""Signs of a map that becomes a vector have a threshold for each value, of larger ones for each channel."""
+
 INPUT_BITS = 8
 """An input that is normalised by channel is quantised with at least so many bits."""
 
@@ -177,8 +180,9 @@ def _binary(graph, value, activations):
             node = graph.producer(before)
     layers = [reader.output for reader in readers if reader.op in LINEAR]
     flat = None if shared else graph.producer(source)
-    if flat is not None and flat.op == "flatten" and only_reader(graph, flat.inputs[0]) is flat:
-        source = flat.inputs[0]  # a map has a threshold for each channel
+    many = int(np.prod(graph.shapes[source])) > MOST_FEATURES
+    if flat is not None and flat.op == "flatten" and only_reader(graph, flat.inputs[0]) is flat and many:
+        source = flat.inputs[0]  # a large map has a threshold for each channel
     else:
         flat = None
     nodes, signs = _signs(graph, source, given.reshape(len(given), *graph.shapes[source]), activations)

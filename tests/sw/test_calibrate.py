@@ -119,19 +119,14 @@ def test_pools_that_average_get_codes_and_uneven_ones_no_zero_point():
     assert len(quants) == 2 and quants[0].params["zero_point"] == 0
 
 
-def test_binary_activations_are_signs_and_drop_the_relu():
+@pytest.mark.parametrize(("most", "end"), [(4096, ["flatten", "affine", "bipolarquant"]),
+                                           (0, ["affine", "bipolarquant", "flatten"])])
+def test_binary_activations_are_signs_and_drop_the_relu(monkeypatch, most, end):
+    """Behind a flatten each value has a threshold of its own, of large maps each channel."""
+    monkeypatch.setattr("lutloom.passes.calibrate.MOST_FEATURES", most)
     graph, _ = calibrated(network(np.random.default_rng(7)), activations="binary")
-    assert [node.op for node in graph.nodes] == [
-        "conv",
-        "maxpool",
-        "affine",  # minus a threshold
-        "bipolarquant",
-        "conv",
-        "affine",
-        "bipolarquant",
-        "flatten",
-        "dense",
-    ]
+    threshold = ["affine", "bipolarquant"]  # minus a threshold
+    assert [node.op for node in graph.nodes] == ["conv", "maxpool", *threshold, "conv", *end, "dense"]
     assert all(node.params["scale"] > 0 for node in graph.nodes if node.op == "bipolarquant")
 
 
