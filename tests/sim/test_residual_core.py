@@ -28,7 +28,8 @@ def test_the_verilog_of_a_binary_residual_network(built):
     kinds = [network.tensors[layer.input].format.kind for layer in network.layers if hasattr(layer, "weights")]
     assert kinds == ["uint"] + ["bipolar"] * 7
     sums = [group for group in group_layers(network) if isinstance(group.main, Sum)]
-    assert [group.requantise is None for group in sums] == [True, True]  # two read the first; the other's signs stand behind a flatten
+    # Two read the first; the signs of the other stand behind a flatten.
+    assert [group.requantise is None for group in sums] == [True, True]
     result = simulate(folder, models.frames(8, seed=9), count=8, stalls=0.3)
     assert (result.frames, result.differ) == (8, 0)
 
