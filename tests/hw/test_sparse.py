@@ -67,17 +67,22 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("rates", RATES)
-def test_sums_and_cycles(case, rates):
+def sums(case):
+    """(stage, beats in, beats out) of three frames."""
     outputs, columns, density, width, units, run_bits, out_width, latency, positions = case
     rng = np.random.default_rng(columns * 10 + units)
     codes = some_codes(rng, outputs, columns, density)
     stage = sparse_stage(codes, width=width, units=units, run_bits=run_bits, out_width=out_width, latency=latency,
                          positions=positions)
     x = rng.integers(0, 16, (3 * positions, columns))
-    expected = beats(x @ INT4.decode(codes).T, out_width, 16)
-    words = beats(x, width, 4)
+    return stage, beats(x, width, 4), beats(x @ INT4.decode(codes).T, out_width, 16)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("rates", RATES)
+def test_sums_and_cycles(case, rates):
+    stage, words, expected = sums(case)
+    columns = case[1]
     got, came, left = drive(stage, words, len(expected), in_rate=rates[0], out_rate=rates[1], seed=columns)
     assert got == expected
     if rates == (1.0, 1.0):
@@ -137,9 +142,8 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("case", WINDOWS)
-@pytest.mark.parametrize("rates", RATES)
-def test_windows_as_streams(case, rates):
+def windows(case):
+    """(unit, beats in, beats out) of three frames."""
     height, across, channels, kernel, stride, dilation, pads, word, latency = case
     words = -(-channels // word)
     geometry = Geometry(height, across, words, kernel, stride, dilation, pads)
@@ -156,8 +160,14 @@ def test_windows_as_streams(case, rates):
                 window = frame[top:top + (kernel[0] - 1) * dilation[0] + 1:dilation[0],
                                left:left + (kernel[1] - 1) * dilation[1] + 1:dilation[1]]
                 expected += pack(window.reshape(-1, word), 4)
-    given = pack(filled.reshape(-1, word), 4)
-    got, came, left = drive(unit, given, len(expected), in_rate=rates[0], out_rate=rates[1], seed=height)
+    return unit, pack(filled.reshape(-1, word), 4), expected
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+@pytest.mark.parametrize("rates", RATES)
+def test_windows_as_streams(case, rates):
+    unit, given, expected = windows(case)
+    got, came, left = drive(unit, given, len(expected), in_rate=rates[0], out_rate=rates[1], seed=case[0])
     assert got == expected
     if rates == (1.0, 1.0):
         links = run(in_a_row([unit.schedule]), len(given) // 3, len(expected) // 3, 3)

@@ -8,11 +8,14 @@ import dot_checks
 import numpy as np
 import test_adapter
 import test_branch
+import test_half
 import test_join
 import test_multiply
 import test_offset
 import test_softmax
+import test_sparse
 import test_stage
+import test_table
 import test_thresholds
 import test_topk
 import test_vectors
@@ -37,6 +40,7 @@ from lutloom.hw.pool import Pool
 from lutloom.hw.product import Product
 from lutloom.hw.reorder import Reorder
 from lutloom.hw.serialize import Serialize
+from lutloom.hw.shift import ShiftDot
 from lutloom.hw.sign import SignDot
 from lutloom.hw.softmax import Softmax
 from lutloom.hw.topk import TopK
@@ -89,11 +93,27 @@ class Beats:
 def dot(kind, lanes, x, w, masked=False):
     """A dot product by itself."""
     unit = dot_checks.make(kind, lanes, x, w, masked)
-    x, w = bench.dot_vectors(unit, seed=1)
+    return dot_of(unit, *bench.dot_vectors(unit, seed=1))
+
+
+def dot_of(unit, x, w):
+    """A dot product with vectors."""
     inputs = {"i_x": x, "i_w": w}
-    if masked:
+    if unit.masked:
         inputs["i_valid"] = masks(x.shape)
     return Vectors(unit, inputs, {"o": unit.model(x, w, inputs.get("i_valid"))}, unit.delay)
+
+
+def table_dot(lanes, x, w):
+    """A dot product behind a codebook."""
+    unit = test_table.make(lanes, x, w)
+    return dot_of(unit, *bench.dot_vectors(unit, seed=1))
+
+
+def half(lanes, x, span):
+    """A dot product of halves."""
+    unit = test_half.make(lanes, x, span)
+    return dot_of(unit, *test_half.vectors(unit))
 
 
 def vectors(entries, group, lanes, units, place):
@@ -301,6 +321,16 @@ def stage(kind, number):
     return scheduled(unit, test_stage.beats_of(x, word, 4), expected, 3)
 
 
+def sparse(number):
+    """A stage that skips zeros."""
+    return scheduled(*test_sparse.sums(test_sparse.CASES[number]), 3)
+
+
+def unfold(number):
+    """Windows as a stream."""
+    return scheduled(*test_sparse.windows(test_sparse.WINDOWS[number]), 3)
+
+
 def fork(ways):
     """Beats to several."""
     beats = test_branch.words(30)
@@ -393,6 +423,10 @@ CASES = {
     "bipolar": partial(dot, BipolarDot, 5, "bipolar", "int:4"),
     "bipolar masked": partial(dot, BipolarDot, 3, "bipolar", "bitmask:X0.X0XX", True),
     "dsp": partial(dot, DspDot, 5, "uint:8", "int:8"),
+    "ternary": partial(dot, MaskDot, 7, "int:5", "ternary"),
+    "shift": partial(dot, ShiftDot, 5, "int:4", "pow2:4"),
+    "table": partial(table_dot, 5, "uint:4", "codebook:5"),
+    "half": partial(half, 3, "int:4", (12, 15)),
     "vectors": partial(vectors, 16, 4, 7, 2, "ebr"),
     "vectors in logic": partial(vectors, 5, 2, 4, 1, "lut"),
     "trits": partial(trits, 7),
@@ -419,6 +453,9 @@ CASES = {
     "stage max": partial(stage, "max", 3),
     "stage sum": partial(stage, "sum", 4),
     "stage offcut": partial(stage, "max", 9),
+    "stage that skips zeros": partial(sparse, 4),
+    "stage that skips zeros, several lanes": partial(sparse, 5),
+    "windows as a stream": partial(unfold, 3),
     "gather": partial(adapter, Gather, 5, 2, 2),
     "scatter": partial(adapter, Scatter, 7, 1, 3),
     "fifo": partial(fifo, 3),
@@ -436,7 +473,7 @@ CASES = {
     "reorder backwards": partial(reorder, 7, 1),
     "sum": partial(join, test_join.sum_layer(1), (test_join.INT5, test_join.INT8), 2, 3, 2, 40),
     "product of streams": partial(join, test_join.product_layer(), (test_join.INT8, test_join.UINT4), 1, 1, 1, 3),
-    "table": partial(table, "int:4", "uint:5", 3, 2),
+    "table of codes": partial(table, "int:4", "uint:5", 3, 2),
     "softmax": partial(shares, 5, "int", 0, 2),
 }
 QUICK = "thresholds falling", "gather", "turns"  # of each bench one: a memory and its image, streams, several of them
