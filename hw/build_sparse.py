@@ -7,7 +7,7 @@ from lutloom.hw.sparse import Groups, SparseStage, SparseWindow
 from lutloom.hw.unfold import Unfold
 from lutloom.network import Conv, Dense
 from lutloom.plan import window_of
-from lutloom.sparse import Coding, lengths_in_logic, matrix_of, sparse_words
+from lutloom.sparse import Coding, entries_of_layer, lengths_in_logic, matrix_of, sparse_words
 
 
 def skips_zeros(group):
@@ -39,6 +39,16 @@ def is_unfolded(where):
     single = where.out_height * where.out_width == 1 and where.kernel == (where.height, where.width)
     each_pixel = where.kernel == where.stride == (1, 1)
     return any(where.pads) or not (single or each_pixel)
+
+
+def stored_bits(group, stage):
+    """Bits of a stage's weights as it stores them, with the steps over zeros where it skips them."""
+    weights = group.main.weights
+    if not stage.run_bits:
+        return weights.stored_bits
+    entries, _ = entries_of_layer(group.main, group.image[2], stage.width, stage.run_bits)
+    folds = int(coding_of(group, stage).lengths(entries).sum())
+    return folds * stage.units * stage.width * (weights.format.bits + stage.run_bits)
 
 
 def coding_of(group, stage):

@@ -11,6 +11,7 @@ from lutloom.board import load_board
 from lutloom.emit import core_verilog, rarely_collected, write_rtl
 from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
+from lutloom.hw.build_sparse import stored_bits
 from lutloom.hw.selftest import LUT_DEPTH
 from lutloom.hw.shell import SelfTest, Shell, shell_verilog
 from lutloom.network import Add, Conv, Dense, Multiply, Network, Product
@@ -20,7 +21,6 @@ from lutloom.planner import estimate, plan_network
 from lutloom.quantize import is_network, quantize
 from lutloom.sample import sample
 from lutloom.sim.stream import StreamLayout
-from lutloom.sparse import least_bits
 from lutloom.toolchain import tools
 from lutloom.toolchain.flow import implement
 from lutloom.weight_groups import table_bits
@@ -389,7 +389,8 @@ def _report(work, model, clock, accuracy, made, output):
         "busy_share": schedules[slowest].busy / interval,
         "resources": resources,
         "accuracy": accuracy,
-        "weight_bits": sum(least_bits(w) for w in weights),
+        "weight_bits": sum(stored_bits(group, stage) for group, stage in zip(groups, plan.stages, strict=True)
+                           if hasattr(group.main, "weights")),
         "table_bits": sum(table_bits(w.format) for w in weights),
         "layers": reports.layers_of(groups, plan, schedules),
         "folder": str(output),

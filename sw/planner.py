@@ -413,7 +413,7 @@ def _check_weights(groups, chip):
     need = sum(_least_bits(layer.weights) for layer in layers)
     have = chip.ebr_blocks * chip.ebr_bits + BITS_IN_A_LUT * chip.lut4
     if need > have:
-        worst = max(layers, key=lambda layer: least_bits(layer.weights))
+        worst = max(layers, key=lambda layer: _least_bits(layer.weights))
         raise FitError(
             f"the weights take {need / 8192:,.0f} KiB, those of layer {worst.name!r} most, but {chip.device} holds "
             f"{chip.ebr_blocks * chip.ebr_bits / 8192:,.0f} KiB in block RAM; store fewer bits a weight (--weights "

@@ -53,13 +53,18 @@ def _trimmed(network, options):
     return trim(network) if options.pruning or sparse else network
 
 
-QUANTISING = (
+FRONT = (
     binarize,  # kernels, biases, gammas and betas into two numbers each
     fold,  # batch norms into weights, steps that do nothing out
     fold_pads,  # zeros around maps into the convolutions behind them
     take_input,  # a quantiser at the model's input becomes the input's format
     balance,  # channels between layers to even ranges, where it is asked for
     prune,  # small weights to zero
+)
+"""Graph -> Graph: what becomes of the weights before they are quantised."""
+
+QUANTISING = (
+    *FRONT,
     weigh,  # weights into stored codes
     calibrate,  # quantisers where activations are real numbers, statistics of batch norms
     compensate,  # codes of weights by what the layers give for calibration data
@@ -79,6 +84,7 @@ INTEGER_PASSES = (
     fold_pads,  # pads into the convolutions behind them
     weigh_integer,  # the model's own weights, or those that --weights asks for
     lower_integer,  # Graph -> Network
+    _trimmed,  # where zeros are not stored: channels that no longer reach the output out
     _verified,
 )
 """For models that are integer already: nothing is calibrated, folded or rounded."""
@@ -151,6 +157,13 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
     return result
 
 
+def reworked(graph, options):
+    """The graph with its weights as they will be quantised."""
+    for step in FRONT:
+        graph = step(graph, options)
+    return graph
+
+
 def is_network(path):
     """Whether a path names a network file rather than a model."""
     return Path(path).suffix == ".npz"
@@ -175,7 +188,7 @@ def fake_quantised(model, *, activations=None, **choices):
     if as_float:
         _check_activations(graph, options)
         options = replace(options, simulated=True)
-    steps = (binarize, fold, take_input, balance, prune, weigh, measure, compensate) if as_float else QUANTISING
+    steps = (*FRONT, weigh, measure, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
     return graph, options
@@ -276,7 +289,7 @@ def _check_activations(graph, options):
         return
     name, options = graph.name, replace(options, frames=None, statistics=STATISTICS[0],
                                   progress=lambda *_: None)
-    for step in (binarize, fold, take_input, weigh):
+    for step in (*FRONT, weigh):
         graph = step(graph, options)
     try:
         calibrate(graph, options)

@@ -15,13 +15,9 @@ from lutloom.board import load_board
 from lutloom.classes import is_binary
 from lutloom.errors import ModelError
 from lutloom.graph import Graph
-from lutloom.passes.equalise import equalise
-from lutloom.passes.fold import fold
-from lutloom.passes.prune import prune
 from lutloom.passes.rewire import LINEAR
-from lutloom.passes.take_input import take_input
 from lutloom.pictures import has_matplotlib, pareto_picture
-from lutloom.quantize import ROUNDINGS, input_network, prepared
+from lutloom.quantize import ROUNDINGS, input_network, prepared, reworked
 from lutloom.search_choice import Point, choose, finalists, front
 from lutloom.search_cost import Budget, CostModel
 from lutloom.search_dask import Cluster
@@ -87,7 +83,8 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
         Address of a Dask scheduler; its workers do the trials.
     progress : function of (step, done, total), optional
     choices
-        ``input_scale input_zero input_format activations method rounding prune requant`` of ``lutloom.quantize``.
+        ``input_scale input_zero input_format activations method rounding prune requant equalise`` of
+        ``lutloom.quantize``.
 
     Returns
     -------
@@ -263,7 +260,7 @@ def _folded(graph, choices):
     if given.get("activations") == "float":
         del given["activations"]
     options = replace(prepared(graph, **given)[1], rounding=choices.get("rounding") or ROUNDINGS[0])
-    return options, prune(equalise(take_input(fold(graph, options), options), options), options)
+    return options, reworked(graph, options)
 
 
 def _classes(graph):

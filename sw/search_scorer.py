@@ -18,13 +18,9 @@ from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import conv_matrices, conv_with
 from lutloom.graph import Graph
 from lutloom.network import TopK
-from lutloom.passes.equalise import equalise
-from lutloom.passes.fold import fold
-from lutloom.passes.prune import prune
 from lutloom.passes.rewire import CLOSINGS
-from lutloom.passes.take_input import take_input
 from lutloom.passes.weigh import source_weights, with_zeros
-from lutloom.quantize import fake_quantised, input_network, prepared, quantize, reals_of
+from lutloom.quantize import fake_quantised, input_network, prepared, quantize, reals_of, reworked
 from lutloom.weight_fit import fit
 from lutloom.weight_spec import FormatChoice, fit_rounding
 
@@ -47,7 +43,7 @@ class Problem:
     graph : Graph
         As the model file has it.
     choices : dict
-        ``input_scale input_zero input_format activations method rounding prune requant`` of ``quantize``.
+        ``input_scale input_zero input_format activations method rounding prune requant equalise`` of ``quantize``.
     calibration, data : Data
         What chooses, and what scores in the end.
     layers : tuple of str
@@ -81,7 +77,7 @@ class Scorer:
         self._rounding = fit_rounding(given.pop("rounding", None))
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
-        graph = _open(prune(equalise(take_input(fold(graph, options), options), options), options))
+        graph = _open(reworked(graph, options))
         self._real = {node.name: np.asarray(node.params["weight"], np.float64) for node in graph.nodes
                       if node.name in problem.layers}
         self._graph, self._stub, self._input = graph, input_network(graph, options.input), options.input
@@ -168,7 +164,7 @@ class Scorer:
         if text not in kept:
             choice = FormatChoice.parse(text, self._rounding)
             try:
-                format, scale, codes = fit(choice.format, self._real[node.name], choice)
+                format, scale, codes = fit(choice.format, self._real[node.name], choice, zero="kept" in node.params)
                 if "kept" in node.params:
                     format, codes = with_zeros(format, codes, node.params["kept"])
             except ValueError as error:

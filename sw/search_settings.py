@@ -98,7 +98,7 @@ def check_budget(budget, space, costs):
 
 def settings(graph, calibration, choices):
     """What a trial's result depends on: a dict of str to str."""
-    names = "input_scale", "input_zero", "input_format", "rounding", "prune"
+    names = "input_scale", "input_zero", "input_format", "rounding", "prune", "equalise"
     given = {name: str(choices.get(name)) for name in names}
     return {"lutloom": __version__, "model": digest_graph(graph),
             "calibration data": digest(calibration.x, calibration.y),

@@ -76,9 +76,22 @@ def candidates(formats, layers, graph, options):
         choices = [choose(graph, free, replace(options, weights=text)) for text in texts] if here else []
         for name in here:
             found[name] = _expanded(choice[name] for choice in choices)
+    for node in free:
+        if "kept" in node.params and node.name in found:
+            able = tuple(one for one in found[node.name] if _has_zero(one.choice))
+            if able != found[node.name] and formats != DEFAULT_FORMATS:
+                other = next(one for one in found[node.name] if one not in able)
+                raise ModelError(f"layer {node.name!r} is pruned, and {other.text} cannot hold single zeros; leave it "
+                                 "out of --formats, or the layer out of --prune")
+            found[node.name] = able
     if not found:
         raise ModelError(f"--formats and --layers have no layer in common; there are {', '.join(names)}")
     return {name: found[name] for name in names if name in found}
+
+
+def _has_zero(choice):
+    """Whether a weight in a format can be zero whatever stands beside it."""
+    return choice.group == 1 and (choice.format is None or choice.format.kind != "binary")
 
 
 def _restricted(layers, names):

@@ -25,7 +25,7 @@ MANY_LEVELS = 1024
 """Formats with more levels take the scale that just reaches the greatest weight: nothing is gained by clipping."""
 
 
-def fit(format, real, choice):
+def fit(format, real, choice, zero=False):
     """Bring a layer's real weights into a format.
 
     Parameters
@@ -38,6 +38,8 @@ def fit(format, real, choice):
         Finite; outputs first.
     choice : FormatChoice
         Scale and rounding.
+    zero : bool
+        A codebook has an entry of 0, beside those found for the weights that are not zero.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def fit(format, real, choice):
         return fit_vectors(real, choice)
     rows = _Rows(real.reshape(len(real), -1) if choice.scale == "channel" else real.reshape(1, -1))
     if choice.entries is not None:
-        format = _codebook(rows, choice)
+        format = _codebook(rows, choice, zero)
     elif format is None:
         sample = range(0, len(rows.sorted), -(-len(rows.sorted) // SAMPLE))
         ranked = sorted(candidates(choice), key=lambda each: _fit_rows(rows, each, choice, REFIT, sample)[0])
@@ -81,13 +83,18 @@ def _halves(real):
     return format, (format.unit,), codes
 
 
-def _codebook(rows, choice):
-    """The codebook of ``choice.entries`` entries that k-means finds, of weights divided by their row's greatest."""
+def _codebook(rows, choice, zero):
+    """The codebook of ``choice.entries`` entries that k-means finds, of weights divided by their row's greatest; with
+    an entry of 0 for weights of ``zero``, of which the others are not found."""
     greatest = np.maximum(np.abs(rows.sorted[:, 0]), np.abs(rows.sorted[:, -1]))
     reach = 1 << ENTRY_BITS - 1
     top = np.where(greatest > 0, greatest, 1)[:, None] if choice.scale != "one" else (reach - 1) / reach
     values = np.sort((rows.sorted / top).ravel())
-    entries = np.unique(np.clip(np.rint(_means(values, choice.entries) * (reach - 1)), -reach, reach - 1).astype(int))
+    if zero and values.any():
+        values = values[values != 0]
+    means = _means(values, choice.entries - zero)
+    entries = np.unique(np.clip(np.rint(means * (reach - 1)), -reach, reach - 1).astype(int))
+    entries = np.union1d(entries, [0]) if zero else entries
     spare = (value for value in (0, 1) if value not in entries)
     while len(entries) < ENTRIES[0]:  # all weights are one number
         entries = np.sort(np.append(entries, next(spare)))

@@ -93,8 +93,10 @@ def _of_inputs(node, values):
 
 
 def _is_free(node):
-    """Whether a node is a convolution or dense layer whose weights are still real numbers, its padding zero."""
-    return node is not None and node.op in LINEAR and node.params.get("weight_quant") is None
+    """Whether a node is a convolution or dense layer whose weights are still real numbers, its padding zero, and not
+    binarised, which scaled they would not be."""
+    return node is not None and node.op in LINEAR and node.params.get("weight_quant") is None and (
+        not node.params.get("signs"))
 
 
 def _commutes(node):

@@ -26,6 +26,10 @@ def prune(graph, options):
     if not free:
         raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --prune")
     entries = chosen(options.pruning, [node.name for node in free])
+    binary = [node.name for node in free if node.name in entries and node.params.get("signs")]
+    if binary:
+        raise ModelError(f"layer {binary[0]!r} cannot be pruned where --binarize makes its weights 1 and -1, of which "
+                         "none is smaller; leave it out of --prune, or its kernel out of --binarize")
     weights = {node.name: np.asarray(node.params["weight"], np.float64) for node in free if node.name in entries}
     kept = {}
     for entry in set(entries.values()):
@@ -38,6 +42,9 @@ def prune(graph, options):
             rows = (len(weights[name]) if entry.scope == "output" else 1 for name in mine)
             parts = [_kept(weights[name].reshape(count, -1), entry.share) for name, count in zip(mine, rows,
                                                                                                  strict=True)]
+        for name, part in zip(mine, parts, strict=True):
+            if not part.any():  # a layer without a weight would give the same for whatever comes in
+                part.flat[np.argmax(np.abs(weights[name]))] = True
         kept |= {name: part.reshape(weights[name].shape) for name, part in zip(mine, parts, strict=True)}
     return with_nodes(graph, {
         node.output: node.with_params(weight=weights[node.name] * kept[node.name], kept=kept[node.name],
@@ -50,7 +57,8 @@ def _kept(rows, share):
 
     Of equal ones the first go.
     """
-    count = round(share * rows.shape[1])
+    count = int(share * rows.shape[1] + 1e-9)
+    count -= count == rows.shape[1]
     order = np.argsort(np.abs(rows), axis=1, kind="stable")
     kept = np.ones(rows.shape, bool)
     np.put_along_axis(kept, order[:, :count], False, axis=1)

@@ -21,7 +21,6 @@ from lutloom.network import (
     Offset,
     SumPool,
     Table,
-    Tensor,
     Thresholds,
     inputs_of,
 )
@@ -81,7 +80,7 @@ def _chain(network, first):
         layer = behind[0]
         chain.append(layer)
         if _mixes(layer):
-            return chain
+            return None if layer.weights.format.group > 1 else chain  # its weights are stored by groups of inputs
         if not (isinstance(layer, MaxPool | SumPool | Flatten | Table | Thresholds | Multiply | Offset)
                 or _is_depthwise(layer)):
             return None
@@ -120,9 +119,7 @@ def _without_dead(network, chain):
     unread = np.bincount(owner, reads, count) == 0
     constant = (_counts(first) == 0) & ~unread
     if constant.any():
-        network, folded = _with_constants(network, chain, constant, owner)
-        if not folded:
-            constant[:] = False
+        network, constant = _with_constants(network, chain, constant, owner)
     kept = np.flatnonzero(~(unread | constant))
     if len(kept) == 0:
         kept = np.arange(1)
@@ -137,44 +134,59 @@ def _named(network, name):
 
 
 def _with_constants(network, chain, constant, owner):
-    """(network, whether it could be done) whose last layer of a chain has zero weights for constant channels, with
+    """(network, channels that could be done) whose last layer of a chain has zero weights for constant channels, with
     what they add in the requantisation behind it."""
-    last = chain[-1]
-    behind = [layer for layer in network.layers if last.output in inputs_of(layer)]
-    if len(behind) != 1 or not isinstance(behind[0], Thresholds | Multiply | Offset) or last.output == network.output:
-        return network, False
+    last, done = chain[-1], np.zeros(len(constant), bool)
+    if 0 not in last.weights.format.levels:
+        return network, done
     given = network.tensors[last.input]
     frame = np.full((1, *network.tensors[network.input].shape), network.tensors[network.input].low)
     codes = network.run(frame, (last.input,))[last.input][0]
-    columns = np.flatnonzero(constant[owner])
-    codes = codes.reshape(-1, codes.shape[-1])[:, columns]
+    codes = codes.reshape(-1, codes.shape[-1])
     padded = isinstance(last, Conv) and any(last.pads)
-    at_rim = given.format.kind != "bipolar" and (codes[0] == given.zero_point).all()
-    if (codes != codes[0]).any() or (padded and not at_rim):
-        return network, False  # the sum is another there
+    for channel in np.flatnonzero(constant):
+        columns = np.flatnonzero(owner == channel)
+        mine = codes[:, columns]
+        at_rim = given.format.kind != "bipolar" and (mine[0] == given.zero_point).all()
+        if (mine != mine[0]).any() or (padded and not at_rim):
+            continue  # the sum is another there
+        better = _absorbed(network, last.name, columns, given.format.values(mine[0]).astype(np.int64))
+        if better is not None:
+            network, done[channel] = better, True
+    return network, done
+
+
+def _absorbed(network, name, columns, values):
+    """The network with zero weights in some columns of a layer, whose inputs always are ``values``; what they add goes
+    into the requantisation behind it. None where there is none, or its output would not be known to stay in range."""
+    last = _named(network, name)
+    behind = [layer for layer in network.layers if last.output in inputs_of(layer)]
+    if len(behind) != 1 or not isinstance(behind[0], Thresholds | Multiply | Offset) or last.output == network.output:
+        return None
     integers = last.weights.integers.astype(np.int64)
-    sums = integers[..., columns].reshape(len(integers), -1, len(columns)).sum(axis=1)
-    added = sums @ given.format.values(codes[0]).astype(np.int64)
-    zero = last.weights.format.encode(np.zeros(1, int))[0]
+    added = integers[..., columns].reshape(len(integers), -1, len(columns)).sum(axis=1) @ values
     stored = last.weights.codes.copy()
-    stored[..., columns] = zero
+    stored[..., columns] = last.weights.format.encode(np.zeros(1, int))[0]
     changed = replace(last, weights=replace(last.weights, codes=stored))
-    low, high = output_range(changed, given)
-    before = network.tensors[last.output]
-    sums_tensor = Tensor(before.name, before.shape, Format.of_range(low, high), before.scale, before.zero_point, low,
-                         high)
+    low, high = output_range(changed, network.tensors[last.input])
+    sums = replace(network.tensors[last.output], format=Format.of_range(low, high), low=low, high=high)
     requantiser = behind[0]
     if isinstance(requantiser, Thresholds):
-        values = np.clip(requantiser.values - added[:, None], low, high + 1)
-        requantiser = replace(requantiser, values=values)
+        requantiser = replace(requantiser, values=np.clip(requantiser.values - added[:, None], low, high + 1))
     elif isinstance(requantiser, Multiply):
         requantiser = replace(requantiser, offset=requantiser.offset + added)
     else:
         requantiser = replace(requantiser, values=requantiser.values + added)
+    low, high = output_range(requantiser, sums)
+    results = network.tensors[requantiser.output]
+    if low < results.low or high > results.high:
+        if requantiser.output != network.output:
+            return None  # what reads it counts on its range
+        low, high = min(low, results.low), max(high, results.high)
+        results = replace(results, format=Format.of_range(low, high), low=low, high=high)
     swapped = {last.name: changed, requantiser.name: requantiser}
-    tensors = {**network.tensors, before.name: sums_tensor}
-    return replace(network, tensors=tensors,
-                   layers=tuple(swapped.get(layer.name, layer) for layer in network.layers)), True
+    tensors = {**network.tensors, sums.name: sums, results.name: results}
+    return replace(network, tensors=tensors, layers=tuple(swapped.get(layer.name, layer) for layer in network.layers))
 
 
 def _with_channels(network, chain, kept):

@@ -79,7 +79,7 @@ def choose(graph, free, options):
     last = _last(graph)
     if last is not None and last.name in choices and not _scale_is_given(text, spec, choices[last.name]):
         choice = choices[last.name]
-        if choice.scale == "channel":
+        if choice.scale == "channel" and not last.params.get("signs"):
             choices[last.name] = replace(choice, scale="layer")
     return choices
 
@@ -111,7 +111,7 @@ def _fitted(node, real, choice):
             return Weights(choice.format.encode(np.sign(real).astype(np.int64)), choice.format,
                            tuple(Fraction(float(size)) for size in sizes[:, 0]))
     try:
-        format, scale, codes = fit(choice.format, real, choice)
+        format, scale, codes = fit(choice.format, real, choice, zero="kept" in node.params)
         if "kept" in node.params:
             format, codes = with_zeros(format, codes, node.params["kept"])
     except ValueError as error:
@@ -120,7 +120,7 @@ def _fitted(node, real, choice):
 
 
 def with_zeros(format, codes, kept):
-    """(format, codes) with zero where a weight is not ``kept``; a codebook gets a zero for it, if it has none.
+    """(format, codes) with zero where a weight is not ``kept``.
 
     Raises
     ------
@@ -130,10 +130,6 @@ def with_zeros(format, codes, kept):
     if format.group > 1:
         raise ValueError(f"its weights cannot be pruned and {format}, whose entries are of {format.group} weights; "
                          f"take codebook:16, or leave it out of --prune")
-    if 0 not in format.levels and format.kind == "codebook":
-        values = np.array(format.values)
-        values[np.argmin(np.abs(values))] = 0
-        format = replace(format, values=tuple(map(int, values)))
     if 0 not in format.levels:
         raise ValueError(f"its weights cannot be pruned and {format}, which has no zero; take ternary, or leave it out "
                          "of --prune")
