@@ -222,8 +222,8 @@ def _quantisation(sub):
 def _weights(group):
     group.add_argument("--weights", metavar="SPEC",
                        help="int:4, bitmask:X0.0XX, bitmask:3, binary, ternary, pow2:4, codebook:16, codebook:256x4, "
-                       "float16, or a "
-                       "list such as 'conv1=int:4,*=bitmask:4'; a scale may follow: @1 @layer @channel (default int:8)")
+                       "float16, or a list such as 'conv1=int:4,*=bitmask:4'; a scale may follow: @1 @layer @channel; "
+                       "+sparse behind a format: zeros need not be stored (default int:8)")
 
 
 def _other_quantisation(group):

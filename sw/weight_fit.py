@@ -84,17 +84,16 @@ def _halves(real):
 
 
 def _codebook(rows, choice, zero):
-    """The codebook of ``choice.entries`` entries that k-means finds, of weights divided by their row's greatest; with
-    an entry of 0 for weights of ``zero``, of which the others are not found."""
+    """The codebook of ``choice.entries`` entries that k-means finds, of weights divided by their row's greatest; one
+    entry is 0 with ``zero``."""
     greatest = np.maximum(np.abs(rows.sorted[:, 0]), np.abs(rows.sorted[:, -1]))
     reach = 1 << ENTRY_BITS - 1
     top = np.where(greatest > 0, greatest, 1)[:, None] if choice.scale != "one" else (reach - 1) / reach
     values = np.sort((rows.sorted / top).ravel())
     if zero and values.any():
         values = values[values != 0]
-    means = _means(values, choice.entries - zero)
+    means = _means(values, choice.entries, zero)
     entries = np.unique(np.clip(np.rint(means * (reach - 1)), -reach, reach - 1).astype(int))
-    entries = np.union1d(entries, [0]) if zero else entries
     spare = (value for value in (0, 1) if value not in entries)
     while len(entries) < ENTRIES[0]:  # all weights are one number
         entries = np.sort(np.append(entries, next(spare)))
@@ -104,14 +103,19 @@ def _codebook(rows, choice, zero):
 ROUNDS = 100
 
 
-def _means(values, count):
-    """k-means of sorted numbers, begun at their quantiles: float64 (count,) or fewer, ascending."""
+def _means(values, count, zero=False):
+    """k-means of sorted numbers, begun at their quantiles: float64 (count,) or fewer, ascending; with ``zero`` the one
+    nearest to 0 stays there."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     means = np.unique(np.quantile(values, (np.arange(count) + 0.5) / count))
+    if zero:
+        means[np.argmin(np.abs(means))] = 0
     for _ in range(ROUNDS):
         ends = np.concatenate([[0], values.searchsorted((means[1:] + means[:-1]) / 2), [len(values)]])
         held = ends[1:] > ends[:-1]
         found = np.where(held, (sums[ends[1:]] - sums[ends[:-1]]) / np.maximum(ends[1:] - ends[:-1], 1), means)
+        if zero:
+            found[np.argmin(np.abs(means))] = 0
         if np.allclose(found, means, rtol=1e-9, atol=0):
             break
         means = found

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lutloom.cli import main
 from lutloom.errors import DataError, ModelError
-from lutloom.floating import trace
+from lutloom.floating import run, trace
 from lutloom.frontend import load_graph
 from lutloom.passes.binarize import binarize, gates, norms, parse, signs
 from lutloom.passes.two_levels import two_levels
@@ -210,3 +210,19 @@ def test_command_lines(path, tmp_path, capsys):
         text = capsys.readouterr().out
         assert "accuracy float" in text and f"accuracy {main_one}" in text
         assert "float: true \\ found" in text and f"{main_one}: true \\ found" in text
+
+
+def test_a_last_layer_in_front_of_a_batch_norm_stays_signs():
+    """Its sizes differ by output, though logits share a scale else."""
+    rng = np.random.default_rng(3)
+    gamma = np.array([0.5, 2.0, 1.0])
+    given = exact.chain("net", (6,), exact.dense(rng, "fc1", 5, 6), exact.relu("r"), exact.dense(rng, "fc2", 3, 5),
+                        exact.affine("bn", gamma, [0.1, 0.2, 0.3]))
+    x = rng.random((40, 6))
+    fake, _ = fake_quantised(given, binarize="kernel", activations="float", calibrate=x)
+    layer = [node for node in fake.nodes if node.op == "dense"][-1].params
+    expected = signs(given.nodes[2].params["weight"]) * gamma[:, None]
+    np.testing.assert_allclose(layer["weight"], expected)
+    network = quantize(given, binarize="kernel", calibrate=x)
+    wanted = run(fake, x.astype(np.float32))
+    assert np.abs(network.decode(network(network.encode(x))) - wanted).max() < 0.03 * np.ptp(wanted)

@@ -9,6 +9,7 @@ from lutloom.errors import ModelError
 from lutloom.floating import run
 from lutloom.frontend import load_graph
 from lutloom.graph import Graph, Node
+from lutloom.passes.binarize import binarize
 from lutloom.passes.equalise import equalise, pairs_of
 from lutloom.passes.fold import fold
 from lutloom.quantize import prepared, quantize
@@ -105,3 +106,9 @@ def test_nothing_to_equalise():
     single = Graph("g", "x", "a", base.nodes[:1], base.shapes, (6, 6, 2), "NHWC", (6, 6, 6))
     with pytest.raises(ModelError, match="'g' has no two layers of real weights .* leave out --equalise"):
         equalise(single, Choice)
+
+
+def test_binarised_kernels_are_not_scaled():
+    with pytest.raises(ModelError, match="nothing to equalise; leave out --equalise"):
+        prepared_graph, options = prepared(graph(), equalise=True, binarize="kernel")
+        equalise(binarize(prepared_graph, options), options)

@@ -96,3 +96,29 @@ def test_compensation_makes_good_what_pruning_took():
         difference = x @ (node.params["weight"] - given).T
         errors.append(difference.var(axis=0).sum())
     assert errors[1] < 0.05 * errors[0], errors
+
+
+@pytest.mark.parametrize(("share", "left"), [("output:0.9", [[1] * 5, [1] * 4]), ("layer:0.99", [[1], [1]]),
+                                             ("0.99", [[1], [1]])])
+def test_no_layer_loses_all_its_weights(share, left):
+    found = kept(two_layers(), share)
+    counts = [[int(row.sum()) for row in rows] if "output" in share else [int(rows.sum())] for rows in found.values()]
+    assert counts == left
+
+
+def test_a_codebook_of_pruned_weights_has_a_zero_and_little_else_changes():
+    """Two in a hundred weights go: not the half that a zero in the place of another entry would take along."""
+    rng = np.random.default_rng(2)
+    real = rng.normal(size=(8, 64))
+    graph = exact.chain("net", (64,), ("dense", "fc", {"weight": real, "bias": None}))
+    for entries, most in (4, 0.2), (8, 0.04):
+        fake, _ = fake_quantised(graph, weights=f"codebook:{entries}", prune="0.02", activations="float")
+        weights = next(node for node in fake.nodes if node.op == "dense").params
+        assert 0 in weights["quantised"].format.values
+        assert np.square(weights["weight"] - real).sum() < most * np.square(real).sum()
+
+
+def test_binarised_kernels_are_not_pruned():
+    with pytest.raises(ModelError, match="layer 'fc1' cannot be pruned where --binarize makes its weights 1 and -1"):
+        quantize(two_layers(), weights="ternary", prune="0.5", binarize="kernel",
+                 calibrate=np.random.default_rng(1).random((40, 6)))

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from small_networks import requantise, weights
 
-from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds
+from lutloom.board import load_board
+from lutloom.emit import write_rtl
+from lutloom.errors import ModelError
+from lutloom.network import Conv, Dense, Flatten, MaxPool, Multiply, Offset, SumPool, Thresholds, Weights
 from lutloom.network_builder import NetworkBuilder
 from lutloom.passes.trim import trim
 from lutloom.passes.verify import verify
 from lutloom.planner import plan_network
-from lutloom.sim.random_network import random_inputs
+from lutloom.sim.random_network import random_inputs, random_network
+from lutloom.simulate import simulate
+from lutloom.weight_format import WeightFormat
+from lutloom.weight_groups import codes_of
 
 INT4 = "int:4"
 
@@ -152,10 +158,69 @@ def test_outputs_are_sorted_where_zeros_are_skipped():
     assert (np.diff(counts) >= 0).all() and same(given, found)
 
 
-def test_hardware_of_what_is_left_is_planned(tmp_path):
-    from lutloom.board import load_board
+def test_hardware_of_what_is_left_gives_what_all_of_it_gave(tmp_path):
+    given = network(columns=(0, 4), rows=(1,))
+    found = trim(given)
+    write_rtl(found, plan_network(found, load_board("icebreaker").chip, clock_mhz=24), tmp_path)
+    found.save(tmp_path / "network.npz")
+    x = random_inputs(given, 4, 1)
+    assert simulate(tmp_path, x, count=4, jobs=1).differ == 0 and np.array_equal(given(x), found(x))
 
-    found = trim(network(columns=(0, 4)))
-    plan = plan_network(found, load_board("icebreaker").chip, clock_mhz=24)
-    assert {stage.name for stage in plan.stages} >= {"a", "b", "c"}
-    assert any(isinstance(layer, Thresholds) for layer in found.layers)
+
+def pruned_at_random(seed):
+    """A random network with rows and columns of zeros where weights can be zero; None where its ranges break."""
+    rng, given, layers = np.random.default_rng(seed), random_network(seed), []
+    for layer in given.layers:
+        if hasattr(layer, "weights") and 0 in layer.weights.format.levels and layer.weights.format.group == 1:
+            codes, zero = layer.weights.codes.copy(), layer.weights.format.encode([0])[0]
+            codes[rng.random(len(codes)) < 0.4] = zero
+            codes[..., rng.random(codes.shape[-1]) < 0.4] = zero
+            layer = replace(layer, weights=replace(layer.weights, codes=codes, sparse=bool(rng.random() < 0.3)))
+        layers.append(layer)
+    try:
+        return verify(replace(given, layers=tuple(layers)))
+    except ModelError:
+        return None
+
+
+def test_random_networks():
+    """Readers of every format, thresholds, multipliers and offsets behind them."""
+    removed = 0
+    for given in filter(None, map(pruned_at_random, range(300))):
+        found = trim(given)
+        removed += "removed" in found.info
+        assert same(given, found), given.name
+    assert removed > 80
+
+
+def test_a_constant_in_front_of_the_last_bias_widens_the_output():
+    """The network's last sums have a range for all channels together, which one bias alone may leave."""
+    builder = NetworkBuilder((2,), "uint:4")
+    format = WeightFormat.parse("int:4")
+    builder.add(Dense, "a", Weights(format.encode(np.array([[1, 1], [0, 0]])), format, (1,)))
+    builder.add(Thresholds, "qa", np.array([[5, 9, 12], [0, 0, 0]]), np.zeros(2, bool), 0, format="uint:2")
+    builder.add(Dense, "b", Weights(format.encode(np.array([[7, -7], [-7, 7]])), format, (1,)))
+    builder.add(Offset, "ob", np.array([-50, 50]))
+    given = builder.network()
+    found = trim(given)
+    assert shapes(found) == {"a": (1, 2), "b": (2, 1)} and same(given, found)
+
+
+@pytest.mark.parametrize("text", ["binary", "codebook:2", "codebook:3x2"])
+def test_readers_that_hold_no_single_zero_keep_constants(text):
+    values = {"codebook:2": (-3, 5), "codebook:3x2": (1, 2, 3, 4, 5, 6)}.get(text, ())
+    format, rng = WeightFormat.parse(text, values), np.random.default_rng(4)
+    builder = NetworkBuilder((4,), "uint:4")
+    first = without(weights(rng, (6, 4), INT4), rows=[2])
+    builder.add(Dense, "a", replace(first, sparse=True))
+    requantise(builder, rng, "qa", 15, "uint:4")
+    if format.group > 1:
+        codes = codes_of(rng.integers(0, 3, (5, 3)), (5, 6), 2)
+    else:
+        codes = rng.integers(0, 2, (5, 6)).astype(np.uint16)
+    builder.add(Dense, "b", Weights(codes, format, (1,)))
+    requantise(builder, rng, "qb", 15, "uint:4")
+    builder.add(Dense, "c", weights(rng, (3, 5), INT4))
+    given = builder.network()
+    found = trim(given)
+    assert shapes(found)["b"] == (5, 6) and same(given, found)
