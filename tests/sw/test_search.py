@@ -229,9 +229,21 @@ def test_other_settings_are_refused(data, tmp_path):
     find(data, folder, layers="fc", formats="int:4")
     assert refusal(data, folder, input_scale="1/256") == (
         f"{folder} has trials of another search: --input-scale was None, not 1/256; give another folder with -o")
+    for name, value in (("prune", "0.5"), ("equalise", True)):
+        assert f"--{name} was None, not {value}; give another folder" in refusal(data, folder, layers="fc",
+                                                                                 formats="int:4", **{name: value})
     fewer = data[0], data[1].first(110)
     assert f"{folder} has trials of another search: calibration data was" in refusal(fewer, folder)
     assert "settings" in (folder / "trials.jsonl").read_text().splitlines()[0]
+
+
+def test_pruned_layers_are_tried_in_formats_with_a_zero(data, tmp_path):
+    result = find(data, tmp_path / "found", layers="fc", formats=None, prune="0.5")
+    tried = {one["format"].partition("@")[0] for ones in result["layers"].values() for one in ones}
+    assert "ternary" in tried and "binary" not in tried
+    assert refusal(data, tmp_path / "other", layers="fc", formats="int:4,binary", prune="0.5") == (
+        "layer 'fc' is pruned, and binary@layer cannot hold single zeros; leave it out of --formats, or the layer out "
+        "of --prune")
 
 
 def test_folders_that_are_none(data, tmp_path):
@@ -331,10 +343,10 @@ def test_models_that_cannot_be_searched(data, tmp_path):
 def test_a_format_that_a_layer_cannot_take(data, tmp_path, monkeypatch):
     from lutloom import search_scorer
 
-    def fit(format, real, choice):
+    def fit(format, real, choice, **others):
         if len(real) == 10 and choice.format.bits == 2:
             raise ValueError("it has 10 outputs")
-        return true_fit(format, real, choice)
+        return true_fit(format, real, choice, **others)
 
     true_fit = search_scorer.fit
     monkeypatch.setattr(search_scorer, "fit", fit)
