@@ -15,6 +15,13 @@ from lutloom.hw.window import counter, has_room, waiting
 from lutloom.schedule import Windowed
 
 
+def rows_held(geometry):
+    """Rows that an Unfold of a geometry holds: a window's and those that the next one adds; so many that the first
+    window of a frame comes while the last one of the frame before goes out."""
+    rows = min(geometry.span, geometry.height)
+    return rows + max(rows, geometry.stride[0])
+
+
 class Unfold(wiring.Component):
     """The words of every window in raster order: of a window by kernel row, kernel column, word of the pixel.
 
@@ -49,9 +56,8 @@ class Unfold(wiring.Component):
 
     @property
     def rows(self):
-        """Rows held: those of a window and those that the next one adds."""
-        g = self._geometry
-        return min(g.span, g.height) + g.stride[0]
+        """Rows held."""
+        return rows_held(self._geometry)
 
     @property
     def capacity(self):

@@ -7,6 +7,7 @@ from lutloom import cost as costs
 from lutloom.cost import Cost
 from lutloom.hw.build_sparse import is_unfolded, skips_zeros, windows_of
 from lutloom.hw.build_stage import able_width, accumulator_shape, filled, geometry, results_shape
+from lutloom.hw.unfold import rows_held
 from lutloom.hw.whole_pool import in_registers
 from lutloom.network import Add, Conv, Dense, Flatten, Product, Sum, Times
 from lutloom.plan import STEPS_IN_LUTS, StagePlan, beats_of, image_of, order_of, pools_whole_map
@@ -293,8 +294,7 @@ class _Maker:
         ebr = 0
         if is_unfolded(where):
             luts += costs.STAGE
-            ebr += self._blocks("ram", source.bits * width, (min(where.span, where.height) + where.stride[0])
-                                * where.row_words)
+            ebr += self._blocks("ram", source.bits * width, rows_held(where) * where.row_words)
         if not lengths_in_logic(plain) and plain.min() != plain.max():
             ebr += self._blocks("rom", int(plain.max()).bit_length(), len(plain))
         in_luts = costs.product_luts(source, weights.format, site.family, width)
@@ -313,7 +313,8 @@ class _Maker:
                     depth, word = int(lengths.sum()), streams * (code_bits + run_bits)
                     in_logic = depth * word <= 256
                     roms = 0 if in_logic else self._blocks("rom", word, depth)
-                    cycles = max(positions * max(depth, words), where.height * where.row_words)
+                    filled_in = words + 3 * site.latency + 1  # from when there is room to when it can be read
+                    cycles = max(positions * max(depth, filled_in), where.height * where.row_words)
                     cost = Cost(cycles, int(luts + products + streams * place_luts + way.lut4),
                                 ebr + roms + streams * blocks + way.ebr, dsps + way.dsp)
                     found.append(Option(replace(
