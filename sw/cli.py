@@ -232,8 +232,9 @@ def _other_quantisation(group):
                        "--calibrate (default, where there are such and weights are of few bits); or, of bit masks, as "
                        "their source paper did")
     group.add_argument("--prune", metavar="SHARE",
-                       help="of the weights that become zero, the smallest: 0.9 of all layers "
-                       "together, layer:0.9 of each, output:0.9 of each output, or a list such as 'conv*=0.5,ip1=0.95'")
+                       help="of the weights that become zero, small ones: 0.9 of all layers together, magnitude:0.9 "
+                       "the smallest of these, layer:0.9 of each, output:0.9 of each output, or a list such as "
+                       "'conv*=0.5,ip1=0.95'")
     group.add_argument("--equalise", action="store_true", default=None,
                        help="scale channels between two layers such that their weights' ranges are even; real numbers "
                        "do not change")

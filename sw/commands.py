@@ -102,6 +102,9 @@ def quantize(options, progress):
         from lutloom.pictures import check_pictures, of_model
 
         check_pictures(options.model, options.pictures)
+    import numpy as np
+
+    from lutloom.quantize import pruned
     from lutloom.sparse import least_bits
 
     network = run(options.model, progress=progress, **_quantisation(options))
@@ -109,15 +112,24 @@ def quantize(options, progress):
     if options.pictures is not None:
         pictures = of_model(options.model, network, options.pictures)
     layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": layer.weights.spec,
-               "weights": layer.weights.codes.size, "bits": least_bits(layer.weights)}
+               "weights": layer.weights.codes.size, "not_zero": int(np.count_nonzero(layer.weights.integers)),
+               "bits": least_bits(layer.weights)}
               for layer in network.layers if hasattr(layer, "weights")]
     data = {"network": str(path), "pictures": list(map(str, pictures)), "layers": layers,
             "weights": sum(layer["weights"] for layer in layers),
             "weight_bits": sum(layer["bits"] for layer in layers)}
     rows = [[*layer.values()] for layer in layers]
-    rows.append(["total", "", "", data["weights"], data["weight_bits"]])
+    data |= pruned(network)
+    rows.append(["total", "", "", data["weights"], sum(layer["not_zero"] for layer in layers), data["weight_bits"]])
     written = "".join(f"\nwritten: {each}" for each in (path, *pictures))
-    return Outcome(data, table(rows, ["layer", "operator", "format", "weights", "bits"]) + written)
+    lines = [table(rows, ["layer", "operator", "format", "weights", "not zero", "bits"]), *_pruned_lines(data)]
+    return Outcome(data, "\n".join(lines) + written)
+
+
+def _pruned_lines(result):
+    """What pruning left, in words."""
+    lines = [f"weights left, of all: {result['weights_left']}"] if "weights_left" in result else []
+    return lines + ([f"channels removed, which did nothing: {result['removed']}"] if "removed" in result else [])
 
 
 def evaluate(options, progress):
@@ -137,6 +149,7 @@ def _accuracy_text(result):
     shares = {name: share for name, share in (result.get("accuracy") or {}).items() if share is not None}
     width = max(map(len, shares), default=0)
     lines = [f"accuracy {name:{width}} {share:.2%} of {result['count']:,} frames" for name, share in shares.items()]
+    lines += _pruned_lines(result)
     if result.get("difference"):
         lines.append(sentence(result["difference"]))
     elif "no_golden" in result:

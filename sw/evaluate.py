@@ -16,7 +16,7 @@ from lutloom.frontend import load_graph
 from lutloom.golden.topk import top_k
 from lutloom.graph import Graph
 from lutloom.network import Flatten, Multiply, Network, Reshape, Softmax, Table, TopK
-from lutloom.quantize import fake_quantised, input_network, is_network, lowered, quantize, reals_of
+from lutloom.quantize import fake_quantised, input_network, is_network, lowered, pruned, quantize, reals_of
 
 MODES = ("integer", "simulated")
 CHUNK = 500
@@ -77,7 +77,7 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
         results = _integer(model, graph, data, progress, choices)
     if outputs is not None:
         save_outputs(outputs, results)
-    return scores(results, data)
+    return scores(results, data) | (pruned(results["network"]) if "network" in results else {})
 
 
 def _integer(model, graph, data, progress, choices):

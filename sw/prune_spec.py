@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from lutloom.errors import ModelError
 
-SCOPES = ("global", "layer", "output")
+SCOPES = ("global", "magnitude", "layer", "output")
 WAYS = ("--prune must be a share such as 0.9, layer:0.9 or output:0.9, or a comma list of LAYER=SHARE, as "
         "conv*=0.5,ip1=0.95")
 
@@ -20,9 +20,11 @@ class Pruning:
         Shell pattern of layer names.
     share : float
         Of the weights that become zero, at least 0 and below 1.
-    scope : "global", "layer" or "output"
-        The smallest weights of all layers that match together, of each layer, or of each output of each layer (then
-        the outputs have as many weights each, and units that skip zeros do not wait for one another).
+    scope : "global", "magnitude", "layer" or "output"
+        global: of all layers that match together, those that matter least beside the larger ones of their layer (then
+        no layer of small weights is emptied). magnitude: the smallest of all these layers. layer: the smallest of
+        each. output: the smallest of each output of each layer (then the outputs have as many weights each, and units
+        that skip zeros do not wait for one another).
     """
 
     pattern: str
@@ -49,7 +51,7 @@ def parse_pruning(text):
             raise ModelError(f"{WAYS}, not {text!r}")
         scope, colon, share = choice.strip().rpartition(":")
         if colon and scope not in SCOPES:
-            raise ModelError(f"{WAYS}, not {part!r}: weights compete within the {', '.join(SCOPES[:-1])} or "
+            raise ModelError(f"{WAYS}, not {part!r}: in front of the colon stands {', '.join(SCOPES[:-1])} or "
                              f"{SCOPES[-1]}, not {scope!r}")
         try:
             number = float(share)

@@ -49,8 +49,12 @@ def _verified(network, options):
 
 
 def _trimmed(network, options):
-    sparse = any(getattr(layer, "weights", None) is not None and layer.weights.sparse for layer in network.layers)
-    return trim(network) if options.pruning or sparse else network
+    layers = [layer for layer in network.layers if getattr(layer, "weights", None) is not None]
+    if options.pruning:
+        left = ", ".join(f"{layer.name} {np.count_nonzero(layer.weights.integers):,} of {layer.weights.codes.size:,}"
+                         for layer in layers)
+        network = replace(network, info={**network.info, "weights left": left})
+    return trim(network) if options.pruning or any(layer.weights.sparse for layer in layers) else network
 
 
 FRONT = (
@@ -120,7 +124,8 @@ def quantize(model, *, weights=None, activations=None, calibrate=None, input_sca
         so that what layers give for calibration data changes least. auto, where nothing is said: compensated where
         there are calibration data and weights are of few bits, nearest else.
     prune : str, optional
-        Share of the weights that become zero: ``0.9`` of all layers together, ``layer:0.9`` of each, ``output:0.9`` of
+        Share of the weights that become zero: ``0.9`` of all layers together, ``magnitude:0.9`` the
+        smallest of these whatever their layer, ``layer:0.9`` of each, ``output:0.9`` of
         each output, or a list such as ``conv*=0.5,ip1=0.95``.
     requant : "auto", "thresholds" or "multiply"
     equalise : bool, optional
@@ -162,6 +167,11 @@ def reworked(graph, options):
     for step in FRONT:
         graph = step(graph, options)
     return graph
+
+
+def pruned(network):
+    """What pruning left of a network, as its ``info`` has it: a dict, empty where nothing was pruned."""
+    return {key.replace(" ", "_"): network.info[key] for key in ("weights left", "removed") if key in network.info}
 
 
 def is_network(path):
@@ -333,7 +343,10 @@ def calibration_frames(graph, given, data):
     elif not isinstance(data, Data):
         data = load(data, "calibrate")
     stub = input_network(graph, given)
-    codes = encode(stub, shaped(stub, data.x)) if len(data.x) else data.x
+    try:
+        codes = encode(stub, shaped(stub, data.x)) if len(data.x) else data.x
+    except DataError as error:
+        raise DataError(f"calibration data {data.name!r} do not fit the model: {error}") from None
     if len(data.x) < LEAST_FRAMES:
         count = {0: "no frames", 1: "1 frame"}.get(len(data.x), f"{len(data.x)} frames")
         raise DataError(f"calibration data {data.name!r} hold {count}, of which no range can be told; give some "
@@ -350,6 +363,9 @@ def _bits(activations):
     """Bits of activations, or "binary"."""
     if activations == "binary":
         return activations
+    if activations == "float":
+        raise ModelError("--activations float is of 'evaluate --mode simulated' and of searches alone: an integer "
+                         "network needs 1 to 16 bits, or binary")
     try:
         bits = int(str(activations))
     except ValueError:

@@ -1,6 +1,7 @@
 """Prune: the smallest weights become zero, as many as ``--prune`` says."""
 
-# Ref: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015 (by magnitude)
+# Ref: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015 (by magnitude); Lee et
+# al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021 (how layers are compared)
 
 import numpy as np
 
@@ -34,9 +35,10 @@ def prune(graph, options):
     kept = {}
     for entry in set(entries.values()):
         mine = [name for name in weights if entries[name] == entry]
-        if entry.scope == "global":
+        if entry.scope in ("global", "magnitude"):
             sizes = [weights[name].size for name in mine]
-            all_kept = _kept(np.concatenate([weights[name].ravel() for name in mine])[None], entry.share)[0]
+            weigh = _share_of_larger if entry.scope == "global" else np.abs
+            all_kept = _kept(np.concatenate([weigh(weights[name].ravel()) for name in mine])[None], entry.share)[0]
             parts = np.split(all_kept, np.cumsum(sizes)[:-1])
         else:
             rows = (len(weights[name]) if entry.scope == "output" else 1 for name in mine)
@@ -50,6 +52,16 @@ def prune(graph, options):
         node.output: node.with_params(weight=weights[node.name] * kept[node.name], kept=kept[node.name],
                                       unpruned=weights[node.name])
         for node in free if node.name in kept})
+
+
+def _share_of_larger(weights):
+    """Each weight's square as a share of the sum of it and all larger ones: what is lost with it of what is left."""
+    squares = np.square(weights)
+    order = np.argsort(squares, kind="stable")
+    left = np.cumsum(squares[order][::-1])[::-1]
+    shares = np.empty_like(squares)
+    shares[order] = np.where(left > 0, squares[order] / np.where(left > 0, left, 1), 0)
+    return shares
 
 
 def _kept(rows, share):

@@ -47,11 +47,22 @@ def test_wrong_specs(text, sentence):
 
 def test_the_smallest_of_all_layers_go():
     graph = two_layers(scale=100.0)
-    together, apart = kept(graph, "0.5"), kept(graph, "layer:0.5")
+    together, apart = kept(graph, "magnitude:0.5"), kept(graph, "layer:0.5")
     assert together["fc1"].sum() == 5 and together["fc2"].sum() == 20  # those of fc2 are large
     assert apart["fc1"].sum() == 15 and apart["fc2"].sum() == 10
     real = np.abs(graph.nodes[0].params["weight"])
     assert real[together["fc1"]].min() > real[~together["fc1"]].max()
+
+
+def test_layers_are_compared_by_what_is_left_of_them():
+    """Weights of another unit are pruned alike, and the order within a layer is that of their sizes."""
+    one, other = kept(two_layers(), "0.6"), kept(two_layers(scale=100.0), "0.6")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert sum(int(each.sum()) for each in one.values()) == 20
+    for node in two_layers().nodes:
+        if "weight" in node.params:
+            real, mine = np.abs(node.params["weight"]), one[node.name]
+            assert real[mine].min() > real[~mine].max()
 
 
 def test_each_output_alike():
