@@ -76,6 +76,7 @@ UNITS = (
 
 
 VALUES = {
+    "codebook:4": (-90, -25, 0, 60),
     "codebook:16": (-105, -79, -61, -48, -37, -27, -17, -8, 0, 9, 18, 28, 38, 49, 62, 80),  # of normal weights
     "codebook:256x4": tuple(np.random.default_rng(1).normal(0, 38, 1024).round().clip(-128, 127).astype(int).tolist()),
     "codebook:16x4": tuple(np.random.default_rng(1).normal(0, 38, 64).round().clip(-128, 127).astype(int).tolist()),
