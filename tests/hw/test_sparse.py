@@ -173,3 +173,17 @@ def test_windows_as_streams(case, rates):
         links = run(in_a_row([unit.schedule]), len(given) // 3, len(expected) // 3, 3)
         assert links[1] == left
         assert links[0][: len(came)] == came
+
+
+@pytest.mark.parametrize("latency", [1, 2])
+def test_words_are_not_written_over_while_they_are_on_their_way(latency):
+    """The last group reads the vector's first words alone, and the next vectors wait to be written."""
+    rng = np.random.default_rng(8)
+    codes = np.zeros((8, 8), np.uint16)  # 16 cycles, more than the 8 in which a vector is written
+    codes[:7, [3, 7]], codes[7, [0, 1]] = [3, 2], [5, 7]
+    stage = sparse_stage(codes, width=1, units=1, run_bits=3, out_width=1, latency=latency, positions=1)
+    x = rng.integers(0, 16, (8, 8))
+    expected = beats(x @ INT4.decode(codes).T, 1, 16)
+    got, _, left = drive(stage, beats(x, 1, 4), len(expected), in_rate=1.0, out_rate=1.0, seed=1)
+    assert got == expected
+    assert run(in_a_row([stage.schedule]), 8, 8, 8)[1] == left

@@ -50,8 +50,10 @@ def test_the_smallest_of_all_layers_go():
     together, apart = kept(graph, "magnitude:0.5"), kept(graph, "layer:0.5")
     assert together["fc1"].sum() == 5 and together["fc2"].sum() == 20  # those of fc2 are large
     assert apart["fc1"].sum() == 15 and apart["fc2"].sum() == 10
-    real = np.abs(graph.nodes[0].params["weight"])
-    assert real[together["fc1"]].min() > real[~together["fc1"]].max()
+    for node in graph.nodes[::2]:
+        real = np.abs(node.params["weight"])
+        for left in (together[node.name], apart[node.name]):
+            assert real[left].min() > real[~left].max(initial=0)
 
 
 def test_layers_are_compared_by_what_is_left_of_them():
@@ -68,6 +70,8 @@ def test_layers_are_compared_by_what_is_left_of_them():
 def test_each_output_alike():
     rows = kept(two_layers(), "fc1=output:0.5")
     assert (rows["fc1"].sum(axis=1) == 3).all() and rows["fc2"] is None
+    for real, left in zip(np.abs(two_layers().nodes[0].params["weight"]), rows["fc1"], strict=True):
+        assert real[left].min() > real[~left].max()
 
 
 def test_equal_weights_go_in_order():
