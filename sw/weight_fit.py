@@ -108,8 +108,6 @@ def _means(values, count, zero=False):
     nearest to 0 stays there."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     means = np.unique(np.quantile(values, (np.arange(count) + 0.5) / count))
-    if zero:
-        means[np.argmin(np.abs(means))] = 0
     for _ in range(ROUNDS):
         ends = np.concatenate([[0], values.searchsorted((means[1:] + means[:-1]) / 2), [len(values)]])
         held = ends[1:] > ends[:-1]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lutloom.errors import ModelError
 from lutloom.floating import OPERATORS
 from lutloom.graph import Node
 from lutloom.passes.grids import can_pad, code_grid, feeds_sum, is_short, shares_quantiser, short_scale
@@ -121,6 +122,10 @@ def _is_input_side(graph, value):
 
 def _quantised(graph, value, reader, activations, options):
     """The graph with an integer quantiser behind a value."""
+    node = graph.producer(value)
+    if node is not None and node.op == "quant" and node.params.get("own"):
+        raise ModelError(f"layer {reader.name!r} cannot take codes in steps of {float(node.params['scale']):g}; scale "
+                         "the model's activations, or put a quantiser of its own in front of the layer")
     bits = options.activations
     ends = reader.op == "table" and (value != reader.output or value == graph.output)
     if bits == "binary" or ends or _is_input_side(graph, value):

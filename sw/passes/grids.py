@@ -79,8 +79,7 @@ def short_scale(scale):
 
 def is_short(scale):
     """Whether sums of codes in steps of this and other short scales are whole numbers of a few bits."""
-    odd = scale.denominator // (scale.denominator & -scale.denominator)
-    return scale.numerator < MOST_SHORT and odd < MOST_SHORT
+    return all(part // (part & -part) < MOST_SHORT for part in (scale.numerator, scale.denominator))
 
 
 def common_unit(a, b):

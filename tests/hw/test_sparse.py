@@ -175,6 +175,14 @@ def test_windows_as_streams(case, rates):
         assert links[0][: len(came)] == came
 
 
+def test_windows_of_frames_follow_without_a_gap():
+    """The first rows of a frame come while the last windows of the one before go out."""
+    unit = Unfold(name="u", geometry=Geometry(8, 8, 2, (5, 5)), bits=4, width=1, pad_code=0)
+    beats_out = unit.schedule.beats_out
+    left = run(in_a_row([unit.schedule]), 8 * 8 * 2, beats_out, 4)[1]
+    assert left[-1] - left[-1 - beats_out] == beats_out
+
+
 @pytest.mark.parametrize("latency", [1, 2])
 def test_words_are_not_written_over_while_they_are_on_their_way(latency):
     """The last group reads the vector's first words alone, and the next vectors wait to be written."""

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from lutloom.errors import DataError
+from lutloom.floating import run
 from lutloom.passes.calibrate import calibrate
+from lutloom.passes.compensate import as_it_was
 from lutloom.passes.grids import code_grid
 from lutloom.passes.ranges import Histogram, find_range
+from lutloom.passes.rewire import with_nodes
 from lutloom.quantize import prepared
 
 
@@ -157,3 +160,24 @@ def test_missing_data_are_asked_for():
     graph, options = prepared(network(np.random.default_rng(10)))
     with pytest.raises(DataError, match="layer 'c2' takes real numbers, .* give data for it with --calibrate"):
         calibrate(graph, options)
+
+
+def first_scale(weights, rounding=None, frames=200):
+    graph, _ = calibrated(network(np.random.default_rng(4)), frames=frames, weights=weights, rounding=rounding)
+    return float(next(node for node in graph.nodes if node.op == "quant").params["scale"])
+
+
+def test_what_will_be_compensated_gives_what_its_real_weights_give():
+    real = first_scale("int:16", "nearest")
+    assert first_scale("binary") == pytest.approx(real, rel=1e-3)
+    for scale in (first_scale("binary", "nearest"), first_scale("binary", frames=50)):  # too few to compensate
+        assert abs(scale / real - 1) > 0.02
+
+
+def test_biases_make_good_what_signs_lose_on_average():
+    """In front of compensation both the quantised layer and the real one that it is held against."""
+    graph, options = calibrated(network(np.random.default_rng(7)), frames=200, weights="binary", activations="binary")
+    given = network(np.random.default_rng(7))
+    wanted = run(given, options.frames).mean(axis=0)
+    found = run(with_nodes(graph, {node.output: as_it_was(node) for node in graph.nodes}), options.frames).mean(axis=0)
+    np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())

@@ -146,8 +146,16 @@ def test_a_value_added_to_itself_and_to_the_input():
                       ("add", "sum", {}, ("twice", "input"), None)), input_scale="1/255")
 
 
+def test_sums_of_large_values():
+    """Steps above 4,096 were taken for no short ones, and quantised again without end."""
+    rng = np.random.default_rng(6)
+    big = dict(weight=1e7 * rng.normal(size=(3, 3, 3, 3)))
+    op, name, params, inputs, shape = conv(rng, "a", 3, 3, "input")
+    compared(graph_of(SHAPE, (op, name, params | big, inputs, shape), ("add", "twice", {}, ("a", "a"), None)))
+
+
 def test_scales_of_sums_are_short():
-    for scale in (1e-5, 0.0123, 0.9999, 1.0, 77.7):
+    for scale in (1e-5, 0.0123, 0.9999, 1.0, 77.7, 6543.2, 1e9):
         short = short_scale(scale)
         assert abs(short / scale - 1) <= 1 / 256 and is_short(Fraction(short))
     assert not is_short(Fraction(0.1)) and is_short(Fraction(1, 255))

@@ -9,15 +9,19 @@ import pytest
 from lutloom.board import load_board
 from lutloom.emit import write_rtl
 from lutloom.errors import ModelError
+from lutloom.hw.build_sparse import stored_bits as plan_bits
 from lutloom.hw.core import Core
-from lutloom.manifest import read_weights
+from lutloom.manifest import read_manifest, read_weights
 from lutloom.network import Conv, Dense, Network, Weights
 from lutloom.network_builder import NetworkBuilder
 from lutloom.passes.widen import widen
-from lutloom.planner import plan_network
+from lutloom.plan import Plan, group_layers
+from lutloom.planner import plan_network, with_credits
+from lutloom.requantise_options import Site
 from lutloom.sim.random_network import random_inputs
 from lutloom.simulate import simulate
 from lutloom.sparse import Coding, best_run_bits, codes_of_matrix, least_bits, matrix_of, matrix_of_words, sparse_words
+from lutloom.stage_options import stage_options
 from lutloom.weight_spec import parse_spec
 from lutloom.weights import WeightFormat
 
@@ -113,6 +117,33 @@ def test_verilog_gives_what_the_network_gives(tmp_path, text):
     lines[2] = f"{int(lines[2], 16) ^ 0x10:0{len(lines[2])}x}"  # a step one word further, or nearer
     image.write_text("\n".join(lines))
     assert simulate(tmp_path, random_inputs(network, 6, 1), count=6, jobs=1).differ
+
+
+def test_the_report_counts_what_the_memory_holds(tmp_path):
+    network = small()
+    plan = forced(network)
+    write_rtl(network, plan, tmp_path)
+    held = {record["layer"]: record["width"] * record["depth"] for record in read_manifest(tmp_path)
+            if record.get("holds") == "weights"}
+    counted = {group.main.name: plan_bits(group, stage) for group, stage in zip(group_layers(network), plan.stages,
+                                                                              strict=True) if group.kind == "dot"}
+    assert counted == held and len(held) == 2
+
+
+@pytest.mark.parametrize("board", ["ulx3s-12f", "icebreaker"])
+@pytest.mark.parametrize("density", [0.2, 0.6])
+def test_stages_are_as_fast_as_the_planner_reckons(board, density):
+    """Vectors are written about as fast as they are read, so that the way between counts."""
+    network = small(density=density, pads=(0, 0, 0, 0))
+    chip = load_board(board).chip
+    site = Site(chip.family, 2 if chip.family == "ecp5" else 1, False)
+    group = group_layers(network)[0]
+    for option in stage_options(network, group, "conv", site, chip):
+        if option.stage.run_bits:
+            alone = replace(network, layers=network.layers[:2], output="quant", output_shape=(4, 5, 8),
+                            tensors={name: network.tensors[name] for name in ("input", "conv", "quant")})
+            plan = with_credits(alone, Plan("dataflow", chip.family, option.stage.width, (option.stage,)))
+            assert Core(alone, plan).predict().interval_cycles <= option.cost.cycles
 
 
 def test_cycles_of_a_pruned_dense_layer():
