@@ -169,7 +169,7 @@ def _accuracy_text(result):
 def search(options, progress):
     """Formats of every layer, searched."""
     from lutloom.search import search as run
-    from lutloom.search_report import text
+    from lutloom.search.report import text
 
     names = ["formats", "layers", "budget", "drop", "best", "finals", "board", "jobs", "scheduler"]
     result = run(options.model, data=options.data, output=options.output, progress=progress,

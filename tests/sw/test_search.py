@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import lutloom
-from lutloom import digits, search_dask, search_workers
+from lutloom import digits
 from lutloom.cli import main
 from lutloom.data import Data
 from lutloom.errors import LutloomError
 from lutloom.evaluate import evaluate
 from lutloom.frontend import load_graph
-from lutloom.search_scorer import Problem, Scorer, order
-from lutloom.search_trials import Trials
+from lutloom.search import dask, workers
+from lutloom.search.scorer import Problem, Scorer, order
+from lutloom.search.trials import Trials
 from lutloom.weight_spec import parse_spec
 
 MODEL = digits.example("digits.onnx")
@@ -199,13 +200,13 @@ def test_two_jobs_find_what_one_does(data, found, tmp_path):
 
 
 def test_a_process_that_dies_is_replaced(data, found, tmp_path, monkeypatch):
-    pools, make = [], search_workers.Processes.__init__
+    pools, make = [], workers.Processes.__init__
 
     def noted(pool, *arguments):
         pools.append(pool)
         make(pool, *arguments)
 
-    monkeypatch.setattr(search_workers.Processes, "__init__", noted)
+    monkeypatch.setattr(workers.Processes, "__init__", noted)
 
     def kill(step, done=None, total=None):
         if step == "formats of each layer" and done == 3 and pools[0].pids:
@@ -218,7 +219,7 @@ def test_a_process_that_dies_is_replaced(data, found, tmp_path, monkeypatch):
 
 
 def test_processes_that_always_die_end_the_search(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(search_workers, "COMMAND", [sys.executable, "-c", "raise SystemExit"])
+    monkeypatch.setattr(workers, "COMMAND", [sys.executable, "-c", "raise SystemExit"])
     assert refusal(data, tmp_path / "found", jobs=2) == (
         "3 processes of the search ended without a result; is there memory enough? The trials that are done are kept; "
         "try --jobs 1")
@@ -341,15 +342,15 @@ def test_models_that_cannot_be_searched(data, tmp_path):
 
 
 def test_a_format_that_a_layer_cannot_take(data, tmp_path, monkeypatch):
-    from lutloom import search_scorer
+    from lutloom.search import scorer
 
     def fit(format, real, choice, **others):
         if len(real) == 10 and choice.format.bits == 2:
             raise ValueError("it has 10 outputs")
         return true_fit(format, real, choice, **others)
 
-    true_fit = search_scorer.fit
-    monkeypatch.setattr(search_scorer, "fit", fit)
+    true_fit = scorer.fit
+    monkeypatch.setattr(scorer, "fit", fit)
     assert refusal(data, tmp_path / "found") == (
         "layer 'fc' cannot take int:2@layer: it has 10 outputs; leave it out of --formats")
 
@@ -368,7 +369,7 @@ def test_command(files, tmp_path, capsys, monkeypatch):
     assert main([*words, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["trials"]["known"] == result["trials"]["all"]
-    monkeypatch.setattr(sys.modules["lutloom.search"], "has_matplotlib", lambda: False)
+    monkeypatch.setattr(sys.modules["lutloom.search.run"], "has_matplotlib", lambda: False)
     (tmp_path / "digits-search" / "pareto.png").unlink()
     assert main([*words, "--rounding", "mask", "-o", "other"]) == 0
     out = capsys.readouterr().out
@@ -380,7 +381,7 @@ def test_command(files, tmp_path, capsys, monkeypatch):
 
 def test_a_scheduler_that_is_not_there(data, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(search_dask, "SECONDS", 1)
+    monkeypatch.setattr(dask, "SECONDS", 1)
     said = refusal(data, tmp_path / "found", jobs=None, scheduler="tcp://127.0.0.1:9")
     assert said.startswith("no Dask scheduler answers at 'tcp://127.0.0.1:9' (")
     assert said.endswith("); start one with 'dask scheduler', or leave out --scheduler")
@@ -394,7 +395,7 @@ def test_a_scheduler_that_is_not_there(data, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_cluster_without_workers(data, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(search_dask, "SECONDS", 1)
+    monkeypatch.setattr(dask, "SECONDS", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         assert refusal(data, tmp_path / "found", jobs=None, scheduler=address) == (

@@ -11,7 +11,7 @@ from lutloom.errors import DataError, ModelError
 from lutloom.frontend import load_graph
 from lutloom.graph import Graph
 from lutloom.quantize import is_network
-from lutloom.search_choice import Point, refuse
+from lutloom.search.choice import Point, refuse
 
 LEAST_CALIBRATION = 100
 """Frames: with fewer, one frame is more than a point of accuracy."""

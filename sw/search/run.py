@@ -1,4 +1,4 @@
-"""The search for weight formats: ``lutloom.search``.
+"""A search: what is tried, in which order, and what comes of it.
 
 Three steps: every candidate in each layer with the others float; combinations of the best; the golden accuracy of the
 few that are left. Calibration data choose, and ``data`` only score what was chosen.
@@ -18,11 +18,11 @@ from lutloom.graph import Graph
 from lutloom.passes.rewire import LINEAR
 from lutloom.pictures import has_matplotlib, pareto_picture
 from lutloom.quantize import ROUNDINGS, input_network, prepared, reworked
-from lutloom.search_choice import Point, choose, finalists, front
-from lutloom.search_cost import Budget, CostModel
-from lutloom.search_dask import Cluster
-from lutloom.search_scorer import Problem, order
-from lutloom.search_settings import (
+from lutloom.search.choice import Point, choose, finalists, front
+from lutloom.search.cost import Budget, CostModel
+from lutloom.search.dask import Cluster
+from lutloom.search.scorer import Problem, order
+from lutloom.search.settings import (
     check_budget,
     check_labels,
     check_rounding,
@@ -32,7 +32,7 @@ from lutloom.search_settings import (
     load_model,
     settings,
 )
-from lutloom.search_space import (
+from lutloom.search.space import (
     DEFAULT_FORMATS,
     Measured,
     candidates,
@@ -41,8 +41,8 @@ from lutloom.search_space import (
     neighbours,
     shortlist,
 )
-from lutloom.search_trials import Trials
-from lutloom.search_workers import Here, Processes
+from lutloom.search.trials import Trials
+from lutloom.search.workers import Here, Processes
 from lutloom.weight_spec import fit_rounding
 
 DROP = 0.5
@@ -68,7 +68,7 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
     output : path, optional
         Folder that keeps the trials; the same search goes on there. ``MODEL-search`` where nothing is said.
     formats, layers : str, optional
-        See ``lutloom.search_space``.
+        See ``lutloom.search.space``.
     budget : str, optional
         ``bits=N``, ``luts=N`` or ``cycles=N``: the best that meets it is chosen.
     drop : float, optional

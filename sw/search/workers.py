@@ -15,10 +15,10 @@ import threading
 from collections import deque
 
 from lutloom.errors import LutloomError, ToolError
-from lutloom.search_scorer import Scorer
+from lutloom.search.scorer import Scorer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-COMMAND = [sys.executable, "-m", "lutloom.search_workers"]
+COMMAND = [sys.executable, "-m", "lutloom.search.workers"]
 MOST_DEATHS = 3  # of processes, without a result between them
 
 

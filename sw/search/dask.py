@@ -108,12 +108,12 @@ def _plugin(key, sent):
         name = key
 
         def setup(self, worker):
-            import lutloom.search_dask as here
+            from lutloom.search import dask as here
 
             here._problems[key] = sent
 
         def teardown(self, worker):
-            import lutloom.search_dask as here
+            from lutloom.search import dask as here
 
             here._problems.pop(key, None)
 
@@ -122,8 +122,8 @@ def _plugin(key, sent):
 
 def run_batch(key, tasks):
     """(task, result) of some tasks; runs on a worker."""
-    from lutloom.search_scorer import Scorer
-    from lutloom.search_workers import answered, one_thread
+    from lutloom.search.scorer import Scorer
+    from lutloom.search.workers import answered, one_thread
 
     if getattr(_scorers, "key", None) != key:
         _scorers.key, _scorers.scorer = key, Scorer(pickle.loads(_problems[key]))

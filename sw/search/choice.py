@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lutloom.errors import FitError
-from lutloom.search_cost import BUDGETS, Costs
+from lutloom.search.cost import BUDGETS, Costs
 
 LEAST_FINALS = 3
 """Where the front is shorter, the next best are scored as well."""
