@@ -18,7 +18,8 @@ import numpy as np
 from lutloom.errors import DataError, ModelError
 from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import pad, windows
-from lutloom.passes.compensate_groups import choose_groups, fitted_table
+from lutloom.passes.compensate_groups import fitted_table
+from lutloom.passes.compensate_outputs import Outputs
 from lutloom.passes.rewire import CLOSINGS, LINEAR, with_nodes
 
 FRAMES, LEAST_FRAMES = 4096, 16
@@ -36,20 +37,8 @@ ROWS = 16384
 MOST_INPUTS = 4096
 """Layers with more inputs an output keep their weights: the matrix of so many is too large."""
 
-DAMPING = 0.01
-"""Of the mean power of the inputs, added to each: keeps directions that the data do not show from growing."""
-
 ROUNDS = 2
 """Times that codes are chosen; in between scales are fitted to them."""
-
-MOST_WORK = 1e12
-"""Steps of solving for the weights that are left of a pruned layer, at most."""
-
-STEP = 2048
-"""Rows that are multiplied at once."""
-
-BLOCK = 64
-"""Inputs whose errors are held back before they reach the inputs behind."""
 
 MOST_BITS = 6
 """Wider weights gain nothing that one sees."""
@@ -84,7 +73,7 @@ def compensate(graph, options):
     for node in graph.nodes:
         if node in layers:
             options.progress(f"compensate {node.name}")
-            node = changes[node.output] = _compensated(node, *walk.inputs(node))
+            node = changes[node.output] = compensated(node, outputs(node, *walk.inputs(node)))
         if node.output == last:
             break
         walk.step(node)
@@ -160,53 +149,57 @@ class _Walk:
         return y
 
 
-def _compensated(node, was, now):
-    """A layer with other codes, by what it takes."""
-    params = node.params
-    real, weights = np.asarray(params["real_weight"], np.float64), params["quantised"]
-    groups = int(params["groups"]) if node.op == "conv" else 1
+def outputs(node, was, now):
+    """Outputs of a layer with ``real_weight``, by what it takes, a group each."""
+    real = np.asarray(node.params["real_weight"], np.float64)
+    groups = int(node.params["groups"]) if node.op == "conv" else 1
     rows, each = real.reshape(len(real), -1), len(real) // groups
-    scale = np.broadcast_to(np.array([float(unit) for unit in weights.scale]), len(real)).copy()
-    codes, bias = weights.codes.reshape(rows.shape).copy(), np.zeros(len(real))
-    kept = params["kept"].reshape(rows.shape) if "kept" in params else None
-    format, best = weights.format, ()
-    shared = len(weights.scale) == 1
+    kept = node.params["kept"].reshape(rows.shape) if "kept" in node.params else None
     parts = []
     for group in range(groups):
         mine = slice(group * each, (group + 1) * each)
         before = _columns(node, was, group, groups)
-        data = _Data(before, before if was is now else _columns(node, now, group, groups))
-        target = data.target(rows[mine])
-        parts.append((mine, data, target if kept is None else data.supported(target, kept[mine])))
+        after = before if was is now else _columns(node, now, group, groups)
+        parts.append(Outputs(mine, before, after, rows[mine], None if kept is None else kept[mine]))
+    return parts
+
+
+def compensated(node, parts):
+    """A layer with other codes, scales and bias, by its ``outputs``."""
+    params = node.params
+    weights, shape = params["quantised"], np.shape(params["real_weight"])
+    scale = np.broadcast_to(np.array([float(unit) for unit in weights.scale]), shape[0]).copy()
+    codes, bias = weights.codes.reshape(shape[0], -1).copy(), np.zeros(shape[0])
+    format, best = weights.format, ()
+    shared = len(weights.scale) == 1
     fixed = shared and weights.scale[0] == weights.format.unit  # @1
     for turn in range(ROUNDS):
         if turn and not fixed:
             scale = _refitted(parts, format, codes, scale, shared)
         if turn and format.group > 1:
-            format, codes = fitted_table([(mine, data.power, target) for mine, data, target in parts], format, codes,
-                                         scale, real.shape)
+            format, codes = fitted_table([(part.mine, part.power, part.target) for part in parts], format, codes,
+                                         scale, shape)
         found = codes.copy()
-        for mine, data, target in parts:
-            left = None if kept is None else kept[mine]
-            found[mine] = data.choose(target, format, scale[mine], (each, *real.shape[1:]), left)
-        old, new = (sum(data.error(rows[mine], _reals(format, each_codes[mine], scale[mine]))
-                        for mine, data, _ in parts) for each_codes in (codes, found))
+        for part in parts:
+            found[part.mine] = part.choose(format, scale[part.mine], (len(part.target), *shape[1:]))
+        old, new = (sum(part.error(_reals(format, each[part.mine], scale[part.mine])) for part in parts)
+                    for each in (codes, found))
         if new < old:
             codes = found
         if format.group > 1:  # a table's integers may be worse than what they are rounded from
             best = [min([*best, (min(old, new), turn, format, codes, scale)], key=lambda way: way[:2])]
     if best:
         *_, format, codes, scale = best[0]
-    for mine, data, _ in parts:
-        bias[mine] = data.shift(rows[mine], _reals(format, codes[mine], scale[mine]))
+    for part in parts:
+        bias[part.mine] = part.shift(_reals(format, codes[part.mine], scale[part.mine]))
     scales = scale[:1] if shared else scale
     scale_kept = weights.scale if np.array_equal(scales, [float(unit) for unit in weights.scale]) else tuple(
         Fraction(float(unit)) for unit in scales)
-    made = replace(weights, codes=codes.reshape(real.shape), format=format, scale=scale_kept)
-    before = np.zeros(len(real)) if params["real_bias"] is None else np.asarray(params["real_bias"], np.float64)
+    made = replace(weights, codes=codes.reshape(shape), format=format, scale=scale_kept)
+    before = 0.0 if params["real_bias"] is None else np.asarray(params["real_bias"], np.float64)
     exact = {key: value for key, value in params.get("exact", {}).items() if key != "bias"}
-    return node.with_params(quantised=made, weight=_reals(format, codes, scale).reshape(real.shape),
-                            bias=before + bias, exact=exact)
+    return node.with_params(quantised=made, weight=_reals(format, codes, scale).reshape(shape), bias=before + bias,
+                            exact=exact)
 
 
 def _reals(format, codes, scale):
@@ -240,98 +233,11 @@ def _some(count, inputs):
 def _refitted(parts, format, codes, scale, shared):
     """Scales by least squares of what the layer gives, for the codes as they are; never below 0."""
     found, above, below = scale.copy(), 0.0, 0.0
-    for mine, data, target in parts:
-        integers = format.decode(codes[mine]).astype(np.float64)
-        cross, norm = data.moments(target, integers)
+    for part in parts:
+        cross, norm = part.moments(format.decode(codes[part.mine]).astype(np.float64))
         above, below = above + cross.sum(), below + norm.sum()
         fits = (cross > 0) & (norm > 0)
-        found[mine] = np.where(fits, cross / np.where(fits, norm, 1), scale[mine])
+        found[part.mine] = np.where(fits, cross / np.where(fits, norm, 1), scale[part.mine])
     if shared:
         return np.full_like(scale, above / below) if above > 0 and below > 0 else scale
     return found
-
-
-def _moments(a, b, a_mean, b_mean):
-    """Mean of the products of two arrays (rows, inputs) about their means.
-
-    In float64, which numbers of threads and orders of sums change so little that codes stay the same.
-    """
-    total = np.zeros((a.shape[1], b.shape[1]))
-    for at in range(0, len(a), STEP):
-        total += (a[at:at + STEP] - a_mean).T @ (b[at:at + STEP] - b_mean)
-    return total / len(a)
-
-
-class _Data:
-    """Second moments of a group's inputs, ``was`` and ``now`` (rows, inputs), about their means: a bias sees to it."""
-
-    def __init__(self, was, now):
-        self._mean = [x.mean(axis=0, dtype=np.float64) for x in (was, now)]
-        same = was is now
-        self._power = _moments(now, now, *self._mean[1:] * 2)
-        self._cross = self._power if same else _moments(was, now, *self._mean)
-        self._square = self._power if same else _moments(was, was, *self._mean[:1] * 2)
-        damping = DAMPING * np.diag(self._power).mean()
-        self._damped = self._power + np.eye(len(self._power)) * (damping or 1.0)
-
-    def target(self, real):
-        """Weights of real numbers for ``now`` that give most nearly what ``real`` gives for ``was``."""
-        # Damped towards the weights themselves.
-        wanted = real @ self._cross + real @ (self._damped - self._power)
-        return np.linalg.solve(self._damped, wanted.T).T
-
-    def supported(self, target, kept):
-        """Weights that are zero where they are not ``kept`` and give most nearly what ``target`` gives."""
-        if (kept.sum(axis=1, dtype=np.float64) ** 3).sum() > MOST_WORK:
-            return target  # what is chosen one after the other makes up for a part of it
-        wanted, found = target @ self._damped, np.zeros_like(target)
-        for row, mine in enumerate(kept):
-            places = np.flatnonzero(mine)
-            if len(places):
-                found[row, places] = np.linalg.solve(self._damped[np.ix_(places, places)], wanted[row, places])
-        return found
-
-    def moments(self, target, integers):
-        """Σ target·integer and Σ integer² in the metric of the data, a row each."""
-        weighted = integers @ self._damped
-        return (weighted * target).sum(axis=1), (weighted * integers).sum(axis=1)
-
-    def error(self, real, quantised):
-        """Variance of what the outputs differ by, summed over the outputs."""
-        difference = ((real @ self._square) * real).sum() - 2 * ((real @ self._cross) * quantised).sum()
-        return difference + ((quantised @ self._power) * quantised).sum()
-
-    def shift(self, real, quantised):
-        """What the outputs are too small by on average."""
-        return real @ self._mean[0] - quantised @ self._mean[1]
-
-    @property
-    def power(self):
-        """Second moments, damped."""
-        return self._damped
-
-    def choose(self, target, format, scale, shape=None, kept=None):
-        """Codes (N, inputs), one input after the other; zero where a weight is not ``kept``; groups, in codes of a
-        ``shape``, as a whole."""
-        if format.group > 1:
-            return choose_groups(self._damped, target, format, scale, shape or target.shape)
-        order = np.argsort(-np.diag(self._damped), kind="stable")
-        inverse = np.linalg.inv(self._damped[np.ix_(order, order)])
-        upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
-        free, codes = target[:, order].copy(), np.zeros(target.shape, np.uint16)
-        zero = None if kept is None else format.encode(np.zeros(1, int))[0]
-        for begin in range(0, len(order), BLOCK):
-            end = min(begin + BLOCK, len(order))
-            errors = np.zeros((len(target), end - begin))
-            for at in range(begin, end):
-                column = format.quantise(free[:, at], scale)
-                if kept is not None:
-                    column = np.where(kept[:, order[at]], column, zero)
-                codes[:, at] = column
-                error = (free[:, at] - format.decode(column) * scale) / upper[at, at]
-                errors[:, at - begin] = error
-                free[:, at + 1:end] -= np.outer(error, upper[at, at + 1:end])
-            free[:, end:] -= errors @ upper[begin:end, end:]
-        found = np.empty_like(codes)
-        found[:, order] = codes
-        return found

@@ -10,7 +10,7 @@ import pytest
 from lutloom.errors import DataError, ModelError
 from lutloom.floating import run, trace
 from lutloom.graph import Node
-from lutloom.passes.compensate import _Data
+from lutloom.passes.compensate_outputs import Outputs
 from lutloom.quantize import fake_quantised, quantize
 from lutloom.weights import WeightFormat
 
@@ -29,26 +29,25 @@ def test_codes_leave_less_error_than_the_nearest(text):
     format, x = WeightFormat.parse(text), correlated(2000, 90)
     real = np.random.default_rng(2).normal(size=(7, 90))
     scale = np.full(7, 1.0 if text in ("ternary", "binary") else 0.8)
-    data = _Data(x, x)
+    part = Outputs(slice(7), x, x, real)
     nearest = format.decode(format.quantise(real, scale[:, None])) * scale[:, None]
-    chosen = format.decode(data.choose(data.target(real), format, scale)) * scale[:, None]
+    chosen = format.decode(part.choose(format, scale)) * scale[:, None]
     errors = [np.var(x @ (real - other).T, axis=0).sum() for other in (nearest, chosen)]
-    assert np.allclose([data.error(real, nearest), data.error(real, chosen)], errors, rtol=1e-2)
+    assert np.allclose([part.error(nearest), part.error(chosen)], errors, rtol=1e-2)
     assert errors[1] < 0.6 * errors[0]
 
 
 def test_uncorrelated_inputs_are_rounded_to_the_nearest():
     x = np.concatenate([np.eye(8), -np.eye(8)]).astype(np.float32)
     format, real = WeightFormat.parse("int:3"), np.random.default_rng(5).normal(size=(3, 8))
-    data = _Data(x, x)
-    codes = data.choose(data.target(real), format, np.full(3, 0.5))
+    codes = Outputs(slice(3), x, x, real).choose(format, np.full(3, 0.5))
     assert np.array_equal(codes, format.quantise(real, 0.5))
 
 
 def test_what_the_layers_in_front_change_is_made_good():
     """The target of inputs that are half of what they were is twice the weights."""
     x, real = correlated(3000, 12), np.random.default_rng(5).normal(size=(3, 12))
-    given, wanted = x / 2 @ _Data(x, x / 2).target(real).T, x @ real.T
+    given, wanted = x / 2 @ Outputs(slice(3), x, x / 2, real).target.T, x @ real.T
     assert np.var(given - wanted) < 0.01 * np.var(wanted)
 
 
