@@ -105,6 +105,16 @@ def _is_ours(node, options):
     return narrow and weights.format.kind != "float16" and int(np.prod(real.shape[1:])) <= MOST_INPUTS
 
 
+def taken(graph, name, frames):
+    """What a layer takes of frames, as many as are looked at: float32 array (rows, ...)."""
+    walk = _Walk(graph, frames)
+    for node in graph.nodes:
+        if node.name == name:
+            return walk.inputs(node)[0]
+        walk.step(node)
+    raise KeyError(name)
+
+
 class _Walk:
     """Values of the graph as it is quantised, and as it was, node by node."""
 

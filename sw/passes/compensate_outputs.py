@@ -101,6 +101,11 @@ class Outputs:
         found[:, order] = codes
         return found
 
+    @property
+    def nbytes(self):
+        """What is held, about: the Hessian and its factor, and of the weights three."""
+        return 2 * self.power.nbytes + 3 * self.target.nbytes
+
     @cached_property
     def _elimination(self):
         """(order of inputs by falling power, Cholesky factor of the inverse in that order)."""

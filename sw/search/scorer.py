@@ -1,5 +1,8 @@
 """Scoring formats: the float model in float32 with some layers' weights quantised, and the golden model.
 
+Weights are rounded as ``quantize`` would. Where that is compensated, each layer's are by what it takes in the float
+model: what layers in front of it change is not made good in a trial, so that it does not depend on them.
+
 Trials that follow each other share what they have in common: values in front of a layer are kept while the formats of
 all layers before it stay the same, so that only what lies behind the first change is computed again. In the right
 order (``order``) every prefix is computed once.
@@ -17,10 +20,11 @@ from lutloom.errors import ModelError
 from lutloom.floating import OPERATORS, chunk_size
 from lutloom.golden.conv import conv_matrices, conv_with
 from lutloom.graph import Graph
-from lutloom.network import TopK
+from lutloom.network import TopK, Weights
+from lutloom.passes.compensate import compensated, is_compensated, outputs, taken
 from lutloom.passes.rewire import CLOSINGS
 from lutloom.passes.weigh import source_weights, with_zeros
-from lutloom.quantize import fake_quantised, input_network, prepared, quantize, reals_of, reworked
+from lutloom.quantize import ROUNDINGS, fake_quantised, input_network, prepared, quantize, reals_of, reworked
 from lutloom.weight_fit import fit
 from lutloom.weight_spec import FormatChoice, fit_rounding
 
@@ -74,7 +78,8 @@ class Scorer:
     def __init__(self, problem):
         self._problem = problem
         given = {name: value for name, value in problem.choices.items() if value is not None}
-        self._rounding = fit_rounding(given.pop("rounding", None))
+        rounding = given.pop("rounding", None)
+        self._rounding = fit_rounding(rounding)
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
         graph = _open(reworked(graph, options))
@@ -82,8 +87,11 @@ class Scorer:
                       if node.name in problem.layers}
         self._graph, self._stub, self._input = graph, input_network(graph, options.input), options.input
         self._nodes = [_single(node) for node in graph.nodes]
-        self._run = Runner(graph, self._nodes, self._frames(problem.calibration),
+        frames = self._frames(problem.calibration)
+        self._run = Runner(graph, self._nodes, frames,
                            [index for index, node in enumerate(graph.nodes) if node.name in problem.layers])
+        self._options = replace(options, rounding=rounding or ROUNDINGS[0], frames=frames)
+        self._outputs = {}
         self._fits = {}
         self._float = self._run(tuple(None for _ in problem.layers), self._operators(()))
         self._spread = float(np.var(self._float, axis=0, dtype=np.float64).mean()) or 1.0
@@ -171,11 +179,26 @@ class Scorer:
                 raise ModelError(f"layer {node.name!r} cannot take {text}: {error}; leave it out of "
                                  "--formats") from None
             units = np.array([float(unit) for unit in scale]).reshape((-1,) + (1,) * (codes.ndim - 1))
-            weight = (format.decode(codes) * units).astype(np.float32)
+            made = node.with_params(
+                quantised=Weights(codes, format, scale), weight=format.decode(codes) * units,
+                real_weight=node.params.get("unpruned", self._real[node.name]), real_bias=node.params["bias"])
+            if is_compensated(made, self._options):
+                made = compensated(made, self._outputs_of(made))
             while len(kept) >= FITS:
                 kept.pop(next(iter(kept)))
-            kept[text] = _operator(node.with_params(weight=weight))
+            kept[text] = _operator(_single(made))
         return kept[text]
+
+    def _outputs_of(self, node):
+        """What compensation knows of a layer, by what it takes in the float model; the last layers' are kept."""
+        if node.name not in self._outputs:
+            x = taken(self._graph, node.name, self._options.frames)
+            found = outputs(node, x, x)
+            size = sum(part.nbytes for part in found)
+            while self._outputs and size + sum(each for _, each in self._outputs.values()) > MOST_KEPT:
+                self._outputs.pop(next(iter(self._outputs)))
+            self._outputs[node.name] = found, size
+        return self._outputs[node.name][0]
 
 
 class Runner:

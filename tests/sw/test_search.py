@@ -97,12 +97,34 @@ def test_the_line_is_what_evaluate_scores(found, data):
         if hasattr(layer, "weights"))
 
 
-def test_a_trial_is_the_simulated_accuracy(found, data):
-    result, _ = found
-    point = result["combinations"][0]
-    line = ",".join(f"{name}={text}" for name, text in point["formats"].items())
-    scored = evaluate(MODEL, data=data[1], mode="simulated", activations="float", weights=line)
-    assert point["accuracy"] == pytest.approx(scored["accuracy"]["simulated"], abs=1 / 120)
+def simulated(data, line, rounding=None):
+    return evaluate(MODEL, data=data[1], calibrate=data[1], mode="simulated", activations="float", weights=line,
+                    rounding=rounding)["accuracy"]["simulated"]
+
+
+@pytest.mark.parametrize("rounding", [None, "nearest", "compensated"])
+def test_a_trial_of_one_layer_is_the_simulated_accuracy(rounding, data):
+    """Also of weights that are compensated, and those of few bits are far better by it."""
+    scorer = Scorer(Problem(load_graph(MODEL), {"rounding": rounding}, data[1], data[0], ("conv1", "conv2", "fc")))
+    for name, text in (("conv1", "int:2@channel"), ("conv2", "binary@channel"), ("fc", "codebook:4@layer"),
+                       ("conv2", "int:8@channel"), ("conv1", "bitmask:2@1"), ("conv2", "codebook:16x4@layer")):
+        found = scorer(("simulated", {name: text}))["accuracy"]
+        assert found == simulated(data, f"{name}={text},*=float", rounding), text
+    binary = scorer(("simulated", {"conv1": "binary@channel", "conv2": "binary@channel"}))["accuracy"]
+    assert binary < 0.7 if rounding == "nearest" else binary > 0.8
+
+
+def test_pruned_weights_are_compensated_in_trials_as_they_will_be(data):
+    scorer = Scorer(Problem(load_graph(MODEL), {"prune": "0.6"}, data[1], data[0], ("conv2",)))
+    scored = evaluate(MODEL, data=data[1], calibrate=data[1], mode="simulated", activations="float", prune="0.6",
+                      weights="conv2=int:3,*=float")
+    assert scorer(("simulated", {"conv2": "int:3@channel"}))["accuracy"] == scored["accuracy"]["simulated"]
+
+
+def test_a_trial_of_all_layers_is_the_simulated_accuracy(data, tmp_path):
+    point = find(data, tmp_path / "found", rounding="nearest", layers="conv*")["combinations"][0]
+    line = ",".join([f"{name}={text}" for name, text in point["formats"].items()] + ["*=float"])
+    assert point["accuracy"] == pytest.approx(simulated(data, line, "nearest"), abs=1 / 120)
 
 
 def test_shared_prefixes_change_nothing(data):
@@ -263,7 +285,7 @@ def test_folders_that_are_none(data, tmp_path):
         f"{damaged / 'trials.jsonl'} does not begin as trials of a search do; give another folder with -o")
     (damaged / "trials.jsonl").write_text('{"lutloom_search": 9, "settings": {}}\n')
     assert refusal(data, damaged) == (
-        f"{damaged} has trials of format version 9, but this Lutloom reads 1; give another folder with -o")
+        f"{damaged} has trials of format version 9, but this Lutloom reads 2; give another folder with -o")
 
 
 def test_a_damaged_line_is_named(tmp_path):
