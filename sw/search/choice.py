@@ -1,6 +1,6 @@
 """What a search chooses among the combinations that it tried: the front, the best for a budget, the few to score."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lutloom.errors import FitError
 from lutloom.search.cost import BUDGETS, Costs
@@ -28,6 +28,10 @@ class Point:
     accuracy: float
     score: float
     error: float
+
+    def with_accuracy(self, accuracy, most):
+        """The point with an accuracy that was found otherwise; ``most`` is the float model's."""
+        return replace(self, accuracy=accuracy, score=min(accuracy, most))
 
     @property
     def rank(self):
@@ -60,10 +64,15 @@ def choose(points, budget, unquantised, drop):
         if not meeting:
             refuse(budget, min(points, key=lambda point: budget.excess(point.costs)))
         return min(meeting, key=lambda point: point.rank)
-    good = [point for point in points if point.score >= unquantised - drop / 100 - 1e-9]
+    good = [point for point in points if is_good(point.score, unquantised, drop)]
     if not good:
         return min(points, key=lambda point: point.rank)
     return min(good, key=lambda point: (point.costs.bits, point.costs.luts, point.rank))
+
+
+def is_good(accuracy, unquantised, drop):
+    """Whether an accuracy is at most ``drop`` points below the float model's."""
+    return accuracy >= unquantised - drop / 100 - 1e-9
 
 
 def refuse(budget, closest):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from lutloom.search.choice import is_good
 from lutloom.terminal import table
 
 MOST_FORMATS = 3  # of each layer that are shown where all have as many bits; else the best of each number of bits
@@ -40,13 +41,16 @@ def text(result):
     on_front = {_key(row) for row in result["front"]}
     names = list(result["layers"])
     lines = [[("*" if row.get("chosen") else "") + ("+" if _key(row) in on_front else ""), row["weight_bits"],
-              row["luts"], row["cycles"], _share(row["accuracy"]), _share(row.get(last)),
+              row["luts"], row["cycles"], *(_share(row.get(key)) for key in ("accuracy", "calibration", last)),
               _formats(row["formats"])] for row in shown]
-    front = table(lines, ["", "weight bits", "LUTs", "cycles", what.split()[0], last + ", test data",
+    front = table(lines, ["", "weight bits", "LUTs", "cycles", what.split()[0], last, last + ", test data",
                           "formats of " + (" ".join(names) if len(names) <= MOST_NAMES else "layers")])
     end = [f"* chosen{' for ' + result['budget'] if result['budget'] else ''}, + on the front"]
     if left := len(result["front"]) - len(near):
         end[0] += f" ({left} more of it lose over {FAR:.0%}: see search.json)"
+    if result["drop"] is not None and not is_good(chosen["calibration"], unquantised["calibration"], result["drop"]):
+        end.append(f"None of these loses at most {result['drop']:g} points on the calibration data: the best is "
+                   "chosen.")
     end.append(f"written: {result['folder']}/trials.jsonl, search.json" + (", pareto.png" if result["picture"] else ""))
     if not result["picture"]:
         end.append("There is no plot: it needs matplotlib (pip install 'lutloom[plots]').")

@@ -1,7 +1,7 @@
 """A search: what is tried, in which order, and what comes of it.
 
 Three steps: every candidate in each layer with the others float; combinations of the best; the golden accuracy of the
-few that are left. Calibration data choose, and ``data`` only score what was chosen.
+few that are left. Calibration data choose, in the end by the golden model; ``data`` only score.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lutloom.board import load_board
@@ -72,7 +73,8 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
     budget : str, optional
         ``bits=N``, ``luts=N`` or ``cycles=N``: the best that meets it is chosen.
     drop : float, optional
-        Without a budget, the fewest bits are chosen that lose at most so many points; 0.5 where nothing is said.
+        Without a budget, the fewest bits are chosen that lose at most so many points, activations among what loses;
+        0.5 where nothing is said.
     best, finals : int
         Formats of every cost that a layer brings into combinations; how many in the end the golden model scores.
     board : str
@@ -128,27 +130,38 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
         unquantised, = run("float model", [("float", digest(scoring.x, scoring.y))])
         bench = _Bench(run, space, costs, unquantised["accuracy"])
         measured = bench.alone()
-        points, chosen = _together(bench, measured, best, lambda points: choose(
-            points, budget, unquantised["accuracy"], DROP if drop is None else drop))
-        few = finalists(points, chosen, finals)
+        chosen_of = partial(choose, budget=budget, unquantised=unquantised["accuracy"],
+                            drop=DROP if drop is None else drop)
+        points, promising = _together(bench, measured, best, chosen_of)
+        few = finalists(points, promising, finals)
         names = [node.name for node in folded.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
         lines = [checked_line(point.formats, names, fit_rounding(options.rounding)) for point in few]
-        mark = final_settings(scoring, choices)
-        scored = run("golden model", [("golden", line, mark) for line in lines])
+        marks = {"chosen": final_settings(choices), "golden": final_settings(choices, scoring)}
+        scored = [one["accuracy"] for one in run("golden model", [
+            (task, line, mark) for task, mark in marks.items() for line in lines])]
+        held_out, tested = scored[:len(lines)], scored[len(lines):]
+        whole = [point.with_accuracy(accuracy, unquantised["accuracy"])
+                 for point, accuracy in zip(few, held_out, strict=True)]
+        chosen = whole.index(chosen_of(whole))
+        what, other = "golden", "simulated"
+        if choices.get("activations") == "float":
+            what, other = other, what
         result = {
             "model": Path(name).name, "folder": str(folder), "data": scoring.name, "frames": len(scoring.x),
             "calibration": choosing.name, "calibration_frames": len(choosing.x), "labels": choosing.y is not None,
             "board": board, "pace_cycles": costs.pace, "budget": None if budget is None else str(budget),
+            "drop": None if budget is not None else DROP if drop is None else drop,
             "trials": {"all": len(trials), "known": known, "alone": sum(map(len, measured.values())),
                        "combinations": len(points), "golden": len(few)},
             "float": {"accuracy": unquantised["test_accuracy"], "calibration": unquantised["accuracy"]},
             "layers": {name: [_alone_row(one) for one in ones] for name, ones in measured.items()},
             "combinations": [_row(point) for point in points],
             "front": [_row(point) for point in front(points)],
-            "finals": [_row(point) | {"golden": one["golden"], "simulated": one["test_simulated"], "weights": line,
-                                      "chosen": point is chosen}
-                       for point, one, line in zip(few, scored, lines, strict=True)],
-            "weights": lines[[point is chosen for point in few].index(True)], "rounding": choices.get("rounding"),
+            "finals": [_row(point) | {what: accuracy, other: None, "calibration": calibration, "weights": line,
+                                      "chosen": place == chosen}
+                       for place, (point, calibration, accuracy, line) in enumerate(
+                           zip(few, held_out, tested, lines, strict=True))],
+            "weights": lines[chosen], "rounding": choices.get("rounding"),
             "picture": None, "seconds": round(time.perf_counter() - start, 1),
         }
         if has_matplotlib():

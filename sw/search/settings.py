@@ -106,10 +106,12 @@ def settings(graph, calibration, choices):
             **{"--" + name.replace("_format", "").replace("_", "-"): text for name, text in given.items()}}
 
 
-def final_settings(data, choices):
-    """What a golden accuracy depends on besides: one str."""
+def final_settings(choices, data=None):
+    """What a golden accuracy depends on besides, on data that score: one str."""
     rest = {name: str(choices.get(name)) for name in ("activations", "method", "requant")}
-    return " ".join(f"{name}={text}" for name, text in {"data": digest(data.x, data.y), **rest}.items())
+    if data is not None:
+        rest = {"data": digest(data.x, data.y), **rest}
+    return " ".join(f"{name}={text}" for name, text in rest.items())
 
 
 def digest(*arrays):

@@ -18,7 +18,7 @@ from lutloom.errors import LutloomError, ToolError
 from lutloom.search.scorer import Scorer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-COMMAND = [sys.executable, "-m", "lutloom.search.workers"]
+COMMAND = [sys.executable, "-c", "from lutloom.search.workers import main; main()"]
 MOST_DEATHS = 3  # of processes, without a result between them
 
 
@@ -180,7 +180,8 @@ def _serve(source, sink):
         sink.flush()
 
 
-if __name__ == "__main__":
+def main():
+    """What a process does: it answers tasks until its input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the search itself ends its processes
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not stand among the answers

@@ -18,6 +18,7 @@ from lutloom.errors import LutloomError
 from lutloom.evaluate import evaluate
 from lutloom.frontend import load_graph
 from lutloom.search import dask, workers
+from lutloom.search.report import text as printed
 from lutloom.search.scorer import Problem, Scorer, order
 from lutloom.search.trials import Trials
 from lutloom.weight_spec import parse_spec
@@ -97,34 +98,62 @@ def test_the_line_is_what_evaluate_scores(found, data):
         if hasattr(layer, "weights"))
 
 
-def simulated(data, line, rounding=None):
-    return evaluate(MODEL, data=data[1], calibrate=data[1], mode="simulated", activations="float", weights=line,
-                    rounding=rounding)["accuracy"]["simulated"]
+@pytest.fixture(scope="module")
+def choosing():
+    """Frames that choose, enough that each half of them is compensated on."""
+    from lutloom.data import load
+
+    return load("digits", "calibrate").first(240)
+
+
+def halves(data, what, **choices):
+    """Accuracy of each half of the data with what is calibrated on the other, over both."""
+    parts = [Data(data.x[start::2], data.y[start::2], data.name) for start in (0, 1)]
+    scored = [evaluate(MODEL, data=one, calibrate=other, **choices)["accuracy"][what]
+              for one, other in (parts, parts[::-1])]
+    return pytest.approx(np.mean(scored), abs=1e-9)
+
+
+def simulated(data, line, **choices):
+    return halves(data, "simulated", mode="simulated", activations="float", weights=line, **choices)
 
 
 @pytest.mark.parametrize("rounding", [None, "nearest", "compensated"])
-def test_a_trial_of_one_layer_is_the_simulated_accuracy(rounding, data):
+def test_a_trial_of_one_layer_is_the_simulated_accuracy(rounding, choosing):
     """Also of weights that are compensated, and those of few bits are far better by it."""
-    scorer = Scorer(Problem(load_graph(MODEL), {"rounding": rounding}, data[1], data[0], ("conv1", "conv2", "fc")))
+    scorer = Scorer(Problem(load_graph(MODEL), {"rounding": rounding}, choosing, choosing, ("conv1", "conv2", "fc")))
     for name, text in (("conv1", "int:2@channel"), ("conv2", "binary@channel"), ("fc", "codebook:4@layer"),
                        ("conv2", "int:8@channel"), ("conv1", "bitmask:2@1"), ("conv2", "codebook:16x4@layer")):
         found = scorer(("simulated", {name: text}))["accuracy"]
-        assert found == simulated(data, f"{name}={text},*=float", rounding), text
+        assert found == simulated(choosing, f"{name}={text},*=float", rounding=rounding), text
     binary = scorer(("simulated", {"conv1": "binary@channel", "conv2": "binary@channel"}))["accuracy"]
     assert binary < 0.7 if rounding == "nearest" else binary > 0.8
 
 
-def test_pruned_weights_are_compensated_in_trials_as_they_will_be(data):
-    scorer = Scorer(Problem(load_graph(MODEL), {"prune": "0.6"}, data[1], data[0], ("conv2",)))
-    scored = evaluate(MODEL, data=data[1], calibrate=data[1], mode="simulated", activations="float", prune="0.6",
-                      weights="conv2=int:3,*=float")
-    assert scorer(("simulated", {"conv2": "int:3@channel"}))["accuracy"] == scored["accuracy"]["simulated"]
+def test_pruned_weights_are_compensated_in_trials_as_they_will_be(choosing):
+    scorer = Scorer(Problem(load_graph(MODEL), {"prune": "0.6"}, choosing, choosing, ("conv2",)))
+    found = scorer(("simulated", {"conv2": "int:3@channel"}))["accuracy"]
+    assert found == simulated(choosing, "conv2=int:3,*=float", prune="0.6")
 
 
 def test_a_trial_of_all_layers_is_the_simulated_accuracy(data, tmp_path):
     point = find(data, tmp_path / "found", rounding="nearest", layers="conv*")["combinations"][0]
     line = ",".join([f"{name}={text}" for name, text in point["formats"].items()] + ["*=float"])
-    assert point["accuracy"] == pytest.approx(simulated(data, line, "nearest"), abs=1 / 120)
+    assert point["accuracy"] == simulated(data[1], line, rounding="nearest")
+
+
+def test_the_golden_model_chooses_by_frames_that_were_not_calibrated_on(choosing, data, tmp_path):
+    result = lutloom.search(MODEL, data=data[0], calibrate=choosing, output=tmp_path / "found", formats="int:2,int:3",
+                            activations=2, jobs=1)
+    for row in result["finals"]:
+        assert row["calibration"] == halves(choosing, "golden", activations=2, weights=row["weights"])
+    good = [row for row in result["finals"] if row["calibration"] >= result["float"]["calibration"] - 0.005]
+    chosen = next(row for row in result["finals"] if row["chosen"])
+    best = min(good, key=lambda row: row["weight_bits"]) if good else max(
+        result["finals"], key=lambda row: row["calibration"])
+    assert chosen["calibration"] == best["calibration"] and chosen["weights"] == result["weights"]
+    none = "None of these loses at most 0.5 points on the calibration data: the best is chosen."
+    assert bool(good) != (none in printed(result))
 
 
 def test_shared_prefixes_change_nothing(data):
@@ -160,12 +189,14 @@ def test_budgets(data, tmp_path):
     folder = tmp_path / "found"
     free = find(data, folder, drop=0.01)
     for of, key in (("bits", "weight_bits"), ("luts", "luts"), ("cycles", "cycles")):
-        dear = next(row for row in free["finals"] if row["chosen"])[key]
+        dear = max(row[key] for row in free["finals"])
         result = find(data, folder, budget=f"{of}={dear - 1}")
         chosen = next(row for row in result["finals"] if row["chosen"])
-        assert chosen[key] < dear
-        assert chosen["error"] == min(row["error"] for row in result["combinations"] if row[key] < dear
-                                      and row["accuracy"] >= chosen["accuracy"])
+        meeting = [row for row in result["finals"] if row[key] < dear]
+        best = max(row["calibration"] for row in meeting)
+        assert chosen in meeting and chosen["calibration"] >= min(best, result["float"]["calibration"])
+        promising = max(row["accuracy"] for row in result["combinations"] if row[key] < dear)
+        assert max(row["accuracy"] for row in meeting) >= min(promising, result["float"]["calibration"])
         assert result["trials"]["known"] > 20, "what was tried for another budget is not tried again"
 
 
@@ -364,15 +395,15 @@ def test_models_that_cannot_be_searched(data, tmp_path):
 
 
 def test_a_format_that_a_layer_cannot_take(data, tmp_path, monkeypatch):
-    from lutloom.search import scorer
+    from lutloom.search import fits
 
     def fit(format, real, choice, **others):
         if len(real) == 10 and choice.format.bits == 2:
             raise ValueError("it has 10 outputs")
         return true_fit(format, real, choice, **others)
 
-    true_fit = scorer.fit
-    monkeypatch.setattr(scorer, "fit", fit)
+    true_fit = fits.fit
+    monkeypatch.setattr(fits, "fit", fit)
     assert refusal(data, tmp_path / "found") == (
         "layer 'fc' cannot take int:2@layer: it has 10 outputs; leave it out of --formats")
 
