@@ -12,7 +12,7 @@ from lutloom.passes.compensate import compensated, is_compensated, outputs, take
 from lutloom.passes.weigh import with_zeros
 from lutloom.search.runner import operator_of, single
 from lutloom.weight_fit import fit
-from lutloom.weight_spec import FormatChoice, fit_rounding
+from lutloom.weight_spec import SPARSE, FormatChoice, fit_rounding
 
 MOST_FITS = 8
 """Fitted weights that are kept, for each layer."""
@@ -45,7 +45,7 @@ class Fits:
         ModelError
             The layer cannot take the format.
         """
-        kept = self._kept.setdefault(name, {})
+        kept, text = self._kept.setdefault(name, {}), text.replace(SPARSE, "")  # which changes no weight
         if text not in kept:
             while len(kept) >= MOST_FITS:
                 kept.pop(next(iter(kept)))

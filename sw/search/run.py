@@ -222,14 +222,14 @@ class _Bench:
             for one in ones:
                 accuracy, error = (results[name, one.text][key] for key in ("accuracy", "error"))
                 score = min(accuracy, self.unquantised)
-                measured.append(Measured(one, accuracy, score, error, self.costs.layer(name, one.choice.about)))
+                measured.append(Measured(one, accuracy, score, error, self.costs.layer(name, one.choice)))
             found[name] = sorted(measured, key=lambda one: one.rank)
         return found
 
     def together(self, combinations):
         """A Point of each combination: tuples of Measured, one a layer."""
         trials = [dict(zip(self.space, (one.candidate.text for one in each), strict=True)) for each in combinations]
-        formats = {tuple(trial.items()): [one.candidate.choice.about for one in each]
+        formats = {tuple(trial.items()): [one.candidate.choice for one in each]
                    for trial, each in zip(trials, combinations, strict=True)}
         points = []
         for trial, result in self._scores("combinations", trials):

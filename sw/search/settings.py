@@ -89,9 +89,9 @@ def check_budget(budget, space, costs):
     if budget is None:
         return
     place = 0 if budget.of == "bits" else 1
-    least = {name: min(ones, key=lambda one: costs.layer(name, one.choice.about)[place])
+    least = {name: min(ones, key=lambda one: costs.layer(name, one.choice)[place])
              for name, ones in space.items()}
-    cheapest = costs.of({name: one.choice.about for name, one in least.items()})
+    cheapest = costs.of({name: one.choice for name, one in least.items()})
     if budget.excess(cheapest) > 0:
         refuse(budget, Point({name: one.text for name, one in least.items()}, cheapest, 0.0, 0.0, 0.0))
 

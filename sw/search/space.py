@@ -77,6 +77,10 @@ def candidates(formats, layers, graph, options):
         for name in here:
             found[name] = _expanded(choice[name] for choice in choices)
     for node in free:
+        sparse = [one.text for one in found.get(node.name, ()) if one.choice.sparse]
+        if sparse and "kept" not in node.params:
+            raise ModelError(f"layer {node.name!r} is not pruned, so that what {sparse[0]} saves is not known; leave "
+                             f"out {SPARSE}, or give --prune")
         if "kept" in node.params and node.name in found:
             able = tuple(one for one in found[node.name] if _has_zero(one.choice))
             if able != found[node.name] and formats != DEFAULT_FORMATS:
@@ -120,9 +124,7 @@ def _entries(formats):
             texts += _ranged(part.strip())
         for text in texts:
             try:
-                if FormatChoice.parse(text).sparse:
-                    raise ValueError(f"what zeros save shows when hardware is planned; leave {SPARSE} out, and add it "
-                                     "to the --weights that is found")
+                FormatChoice.parse(text)
             except ValueError as error:
                 raise ModelError(f"--formats cannot hold {text!r}: {error}") from None
         yield pattern.strip() or "*", texts

@@ -21,6 +21,7 @@ from lutloom.search import dask, workers
 from lutloom.search.report import text as printed
 from lutloom.search.scorer import Problem, Scorer, order
 from lutloom.search.trials import Trials
+from lutloom.sparse import least_bits
 from lutloom.weight_spec import parse_spec
 
 MODEL = digits.example("digits.onnx")
@@ -134,6 +135,28 @@ def test_pruned_weights_are_compensated_in_trials_as_they_will_be(choosing):
     scorer = Scorer(Problem(load_graph(MODEL), {"prune": "0.6"}, choosing, choosing, ("conv2",)))
     found = scorer(("simulated", {"conv2": "int:3@channel"}))["accuracy"]
     assert found == simulated(choosing, "conv2=int:3,*=float", prune="0.6")
+
+
+def test_zeros_of_pruned_layers_need_not_be_stored(data, tmp_path):
+    """Bits of candidates with +sparse are those of the network, which hold a step beside each code."""
+    options = dict(layers="conv2,fc", prune="conv2=0.3,fc=0.9", rounding="nearest")
+    result = find(data, tmp_path / "found", formats="int:4,int:4+sparse,codebook:16+sparse", **options)
+    bits = {name: {one["format"]: one["weight_bits"] for one in ones} for name, ones in result["layers"].items()}
+    luts = {name: {one["format"]: one["luts"] for one in ones} for name, ones in result["layers"].items()}
+    assert bits["fc"]["int:4+sparse@layer"] == bits["fc"]["codebook:16+sparse@layer"] < 0.3 * bits["fc"]["int:4@layer"]
+    assert bits["conv2"]["int:4+sparse@channel"] == bits["conv2"]["int:4@channel"], "steps would cost more than zeros"
+    assert luts["conv2"]["int:4+sparse@channel"] == pytest.approx(0.7 * luts["conv2"]["int:4@channel"], rel=0.01)
+    chosen = next(row for row in result["finals"] if row["chosen"])
+    assert chosen["formats"]["fc"].startswith(("int:4+sparse", "codebook:16+sparse"))
+    network = lutloom.quantize(MODEL, calibrate=data[1], weights=result["weights"], prune=options["prune"],
+                               rounding="nearest")
+    found = {layer.name: least_bits(layer.weights) for layer in network.layers if hasattr(layer, "weights")}
+    assert sum(found.values()) <= chosen["weight_bits"] <= 1.05 * sum(found.values())
+    assert evaluate(MODEL, data=data[0], calibrate=data[1], weights=result["weights"], prune=options["prune"],
+                    rounding="nearest")["accuracy"]["golden"] == chosen["golden"]
+    assert refusal(data, tmp_path / "other", formats="int:4+sparse") == (
+        "layer 'conv1' is not pruned, so that what int:4+sparse@channel saves is not known; leave out +sparse, or give "
+        "--prune")
 
 
 def test_a_trial_of_all_layers_is_the_simulated_accuracy(data, tmp_path):
