@@ -49,7 +49,7 @@ def plan_network(network, chip, *, clock_mhz, fps=None, patchable=False, spare_e
     family = chip.family
     latency = 2 if family == "ecp5" else 1
     names = _names(groups)
-    _check_weights(groups, chip)
+    check_weights(groups, chip)
     options = [
         stage_options(network, group, name, Site(family, latency, patchable), chip)
         for group, name in zip(groups, names, strict=True)
@@ -407,7 +407,7 @@ def _fastest(groups, options, paces, have):
     return best
 
 
-def _check_weights(groups, chip):
+def check_weights(groups, chip):
     """FitError at once where the weights are more than all the memory of a chip, its LUTs included."""
     layers = [group.main for group in groups if hasattr(group.main, "weights")]
     need = sum(_least_bits(layer.weights) for layer in layers)

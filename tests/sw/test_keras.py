@@ -110,6 +110,14 @@ def test_activations_fused_and_alone(tmp_path, name):
         equal(save(tmp_path / "net.keras", model), x, ACTIVATIONS[name](x))
 
 
+def test_what_keras_2_and_3_do_differently(tmp_path):
+    """The hard sigmoid, whose slope was a fifth, and the slope of a LeakyReLU where none is given."""
+    x, model = random(6, 4) * 4, sequential((4,), layer("Activation", "a", activation="hard_sigmoid"))
+    equal(save(tmp_path / "net.keras", model), x, np.clip(x / 6 + 0.5, 0, 1))
+    equal(save_h5(tmp_path / "net.h5", model), x, np.clip(x / 5 + 0.5, 0, 1))
+    equal(save(tmp_path / "leaky.keras", sequential((4,), layer("LeakyReLU", "r"))), x, np.where(x > 0, x, 0.3 * x))
+
+
 def test_relu_layers(tmp_path):
     x = random(6, 4) * 4
     slope = {"class_name": "LeakyReLU", "module": "keras.layers", "config": {"negative_slope": 0.1}}
@@ -181,6 +189,8 @@ def test_normalization(tmp_path):
     entry = layer("Normalization", "n", axis=None, mean=0.5, variance=0.0)
     model = sequential((4, 6, 3), entry, layer("Rescaling", "r", scale=1e-7))
     equal(save(tmp_path / "net.keras", model), x, x - 0.5)
+    entry = layer("Normalization", "n", np.array(0.5), np.array(4.0), np.array(7), axis=None, mean=None, variance=None)
+    equal(save(tmp_path / "net.keras", sequential((4, 6, 3), entry)), x, (x - 0.5) / 2)
 
 
 def operation(kind, name):
@@ -203,6 +213,28 @@ def test_one_dimension(tmp_path):
                        layer("GlobalAveragePooling1D", "g"))
     y = keras.conv(np.pad(x, ((0, 0), (1, 1), (0, 0)))[:, None], weights[None])[:, :, ::2]
     equal(save(tmp_path / "net.keras", model), x, y[:, 0, :4].reshape(2, 2, 2, 4).max(axis=2).mean(axis=1))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_causal_convolution(tmp_path, dilation):
+    """All padding stands in front: nothing comes before what it is made of."""
+    x, weights = random(2, 9, 3), random(3, 3, 4)
+    model = sequential((9, 3), layer("Conv1D", "c", weights, filters=4, kernel_size=[3], padding="causal",
+                                     dilation_rate=[dilation], use_bias=False))
+    padded = np.pad(x, ((0, 0), (2 * dilation, 0), (0, 0)))
+    wanted = sum(padded[:, tap * dilation:tap * dilation + 9] @ weights[tap] for tap in range(3))
+    equal(save(tmp_path / "net.keras", model), x, wanted)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3, -1, -2, -3])
+def test_concatenation_along_any_axis_and_averages_of_several(tmp_path, axis):
+    x = random(2, 4, 5, 3)
+    model = functional((4, 5, 3), (layer("ReLU", "r"), "input"), (layer("Concatenate", "cat", axis=axis), "r", "input"),
+                       output="cat")
+    equal(save(tmp_path / "net.keras", model), x, np.concatenate([np.maximum(x, 0), x], axis=axis))
+    model = functional((4, 5, 3), (layer("ReLU", "r"), "input"), (layer("Average", "mean"), "r", "input", "input"),
+                       output="mean")
+    equal(save(tmp_path / "net.keras", model), x, (np.maximum(x, 0) + 2 * x) / 3)
 
 
 def branches(bias=True):

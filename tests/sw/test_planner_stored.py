@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from lutloom.board import load_board
+from lutloom.errors import FitError
 from lutloom.network import Dense, Weights
 from lutloom.network_builder import NetworkBuilder
 from lutloom.plan import group_layers
+from lutloom.planner import check_weights
 from lutloom.requantise_options import Site
 from lutloom.stage_options import stage_cost, stage_options
 from lutloom.weight_groups import codes_of
@@ -49,6 +51,19 @@ def test_packing_saves_block_rams_for_luts():
         option.cost.ebr for option in found if not option.stage.packed)
     packed = next(option for option in found if option.stage.packed)
     assert stage_cost(network, group, packed.stage, site) == packed.cost
+
+
+@pytest.mark.parametrize("inputs, fits", [(900, True), (1100, False)])
+def test_ternary_weights_are_refused_only_where_they_do_not_fit_packed(inputs, fits):
+    """Of 2 bits each they would fill more than an iCE40 UP5K holds; of five in a byte the smaller ones do not."""
+    weights, chip = ternary((132, inputs)), load_board("icebreaker").chip
+    assert weights.stored_bits > chip.ebr_blocks * chip.ebr_bits + 16 * chip.lut4
+    _, group, *_ = options(weights, family="ice40")
+    if fits:
+        check_weights([group], chip)
+    else:
+        with pytest.raises(FitError, match="the weights take .* KiB, those of layer 'fc' most"):
+            check_weights([group], chip)
 
 
 @pytest.mark.parametrize("family", ["ecp5", "ice40"])

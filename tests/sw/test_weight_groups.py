@@ -101,6 +101,42 @@ def test_choosing_groups_makes_errors_good():
     assert errors[1] < 0.9 * errors[0]
 
 
+@pytest.mark.parametrize("seed", [0, 1, 4, 5])
+def test_groups_of_most_power_come_first_and_the_others_make_good(seed):
+    """Of correlated inputs of ascending power, what one group leaves is half taken by those behind it."""
+    rng, spread = np.random.default_rng(seed), np.geomspace(0.1, 3, 32)
+    mixing, target = rng.normal(size=(32, 6)), rng.normal(size=(8, 32))
+    power = (mixing @ mixing.T / 6 + 0.02 * np.eye(32)) * np.outer(spread, spread)
+    format, scale, codes = fitted("codebook:16x4", target)
+    errors = [((e := scale * format.decode(c) - target) @ power * e).sum()
+              for c in (codes, choose_groups(power, target, format, scale.ravel(), target.shape))]
+    assert errors[1] < 0.55 * errors[0]
+
+
+def test_scales_and_table_are_fitted_to_each_other():
+    """Refitting either to what was found hardly helps any more."""
+    rng = np.random.default_rng(1)
+    real = rng.standard_t(3, (24, 64)) * 0.1
+    format, scale, codes = fitted("codebook:16x4", real)
+    levels = format.decode(codes).astype(float)
+    error = np.square(scale * levels - real).sum()
+    refitted = (levels * real).sum(axis=1, keepdims=True) / np.square(levels).sum(axis=1, keepdims=True)
+    assert np.square(refitted * levels - real).sum() > 0.99 * error
+    table, index = np.reshape(format.values, (-1, 4)).astype(float), indices_of(codes, 4).ravel()
+    given, weight = (real / scale).reshape(-1, 4), np.repeat(scale.ravel() ** 2, 16)
+    for entry in range(len(table)):
+        mine = index == entry
+        table[entry] = (given[mine] * weight[mine, None]).sum(axis=0) / weight[mine].sum()
+    assert np.square(np.repeat(scale, 16, axis=0) * (table[index] - given)).sum() > 0.995 * error
+
+
+def test_small_weights_find_their_entries():
+    """Weighing by scales of 1e-45 leaves no vector without a nearest entry."""
+    _, scale, codes = fitted("codebook:16x4")
+    _, tiny, small = fitted("codebook:16x4", REAL * 1e-20)
+    assert np.array_equal(codes, small) and np.allclose(tiny, scale * 1e-20, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("text,message", [
     ("codebook:256x3", "codebook:ENTRIESxGROUP takes 2 to 256 entries of 2, 4 or 8 weights, not 256x3"),
     ("codebook:0x4", "codebook:ENTRIESxGROUP takes 2 to 256 entries of 2, 4 or 8 weights, not 0x4"),
