@@ -88,8 +88,15 @@ def load_for(folder, source, count=None):
     """Input codes of data for a build folder's network, batch first, NHWC."""
     from lutloom.folder import load_network
 
-    network = load_network(folder)
-    return network.encode(shaped(network, load(source).first(count).x))
+    return codes_of(load_network(folder), load(source).first(count))
+
+
+def codes_of(network, data, what="data"):
+    """Input codes of Data, batch first, NHWC; DataError that names the data where they do not fit."""
+    try:
+        return network.encode(shaped(network, data.x))
+    except DataError as error:
+        raise DataError(f"{what} {data.name!r} do not fit the model: {error}") from None
 
 
 def shaped(network, x):

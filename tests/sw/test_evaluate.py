@@ -270,3 +270,15 @@ def test_outputs_that_cannot_be_written(tmp_path):
 def test_mode():
     with pytest.raises(ValueError, match="mode must be one of integer, simulated, not 'fast'"):
         evaluate(model(), data=frames(model()), mode="fast")
+
+
+@pytest.mark.parametrize("mode", ["integer", "simulated"])
+def test_data_of_another_shape_are_named(mode):
+    graph = model()
+    odd = Data(np.zeros((9, 5, 5, 1), np.uint8), np.zeros(9, int), "odd.npz")
+    with pytest.raises(DataError, match=r"^data 'odd.npz' do not fit the model: data must have shape .*6, 6, 1"):
+        evaluate(graph, data=odd, calibrate=frames(graph), mode=mode)
+    with pytest.raises(DataError, match="^data 'odd.npz' do not fit the model"):
+        evaluate(quantize(graph, calibrate=frames(graph)), data=odd)
+    with pytest.raises(DataError, match="^calibration data 'odd.npz' do not fit the model"):
+        evaluate(graph, data=frames(graph), calibrate=odd, mode=mode)
