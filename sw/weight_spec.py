@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from lutloom.errors import ModelError
-from lutloom.weight_format import KINDS, SUPPORTED, WeightFormat
+from lutloom.weight_format import WeightFormat
 
 SEARCH_DIGITS = 8
 """``bitmask:n`` chooses among patterns of at most so many digits (the sign counted)."""
@@ -99,11 +99,10 @@ class FormatChoice:
         kind, _, rest = name.partition(":")
         if kind == "bitmask" and rest.isdigit():
             return cls(None, _scale(scale, "channel"), rounding, int(rest))
-        if name == "float" and not at:
+        if name == "float":
+            if at:
+                raise ValueError("float weights stay as they are, without a scale; leave out the @")
             return cls(None, real=True)
-        if kind not in KINDS:
-            raise ValueError(f"weight format must be {SUPPORTED}, bitmask:BITS to search a pattern, or float in "
-                             f"simulated mode, not {name!r}")
         format = WeightFormat.parse(name)
         if kind == "codebook":
             entries = int(rest.partition("x")[0])
