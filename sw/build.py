@@ -392,7 +392,7 @@ def _report(work, model, clock, accuracy, made, output):
         "weight_bits": sum(stored_bits(group, stage) for group, stage in zip(groups, plan.stages, strict=True)
                            if hasattr(group.main, "weights")),
         "table_bits": sum(table_bits(w.format) for w in weights),
-        "layers": reports.layers_of(groups, plan, schedules),
+        "layers": reports.layers_of(groups, plan, schedules, network.info),
         "folder": str(output),
         "files": sorted(
             str(path.relative_to(work.folder))

@@ -9,6 +9,7 @@ from lutloom.errors import ModelError
 from lutloom.frontend import front_end, model_file
 from lutloom.network_file import load
 from lutloom.terminal import table
+from lutloom.weight_spec import shown
 
 VIEWS = ("flatten", "reshape")
 """Operators of a Graph that compute nothing: they have no row."""
@@ -124,7 +125,7 @@ def _layers(network):
     rows = []
     for layer in network.layers:
         tensor, weights = network.tensors[layer.output], getattr(layer, "weights", None)
-        format = tensor.format if weights is None else weights.format
+        format = tensor.format if weights is None else shown(layer, network.info)
         size = 0 if weights is None else weights.codes.size
         rows.append(Row(layer.name, type(layer).__name__.lower(), str(format), tensor.shape, size, True))
     return tuple(rows)
