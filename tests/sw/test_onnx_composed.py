@@ -130,3 +130,19 @@ def test_quantised_models_refuse_what_is_composed(tmp_path):
         with pytest.raises(ModelError) as caught:
             graph_of(quantised(operator, k=MAPS[:3]), tmp_path)
         assert f"{says}, which is supported only in models of real numbers" in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [
+    [("Clip", np.float32(-0.1), np.float32(0.1))], [("Relu",), ("Mul", np.float32(-0.3))], [("Max", MAPS)],
+    [("Clip", np.float32(0), np.float32(1)), ("MaxPool",)], [("Clip", np.float32(0), np.float32(1)), ("Softmax",)],
+])
+def test_models_that_end_with_steps_that_are_not_affine(tmp_path, steps):
+    """Their output is codes of eight bits at least, whatever activations have."""
+    model = Model()
+    y = model.conv("x", 3, 4) if steps[-1][0] != "Softmax" else model.classes(model.conv("x", 3, 4), 4)
+    for op, *weights in steps:
+        y = model.put(op, y, weights, **{"MaxPool": {"kernel_shape": [2, 2]}, "Softmax": {"axis": 1}}.get(op, {}))
+    graph = same(model.proto(y), tmp_path, tolerance=1e-5)
+    for activations in (4, "binary", 8):
+        network = compared(graph, frames=1, activations=activations)
+        assert network.tensors[network.output].format.bits == 8
