@@ -69,19 +69,23 @@ def load(source, purpose="test"):
         raise ValueError(f"purpose must be test or calibrate, not {purpose!r}")
     if isinstance(source, Data):
         return source
-    text = str(source)
-    if text in NAMES:
-        return _NAMED[text](purpose)
-    path = Path(source)
-    if text and path.is_dir():
-        return _images(path)
-    if path.suffix == ".npz":
-        if not path.exists():
-            raise DataError(f"data file {text!r} does not exist; give an .npz, a folder of images, or one of "
-                            f"{', '.join(NAMES)}")
-        return _archive(path)
-    raise DataError(f"data must be an .npz file, a folder with a folder of images a class, or one of "
-                    f"{', '.join(NAMES)}, not {text!r}")
+    check_source(source)
+    if str(source) in NAMES:
+        return _NAMED[str(source)](purpose)
+    return _images(Path(source)) if Path(source).is_dir() else _archive(Path(source))
+
+
+def check_source(source):
+    """DataError where there are no data of that name, before any work."""
+    text, path = str(source), Path(source)
+    if text in NAMES or (text and path.is_dir()):
+        return
+    if path.suffix != ".npz":
+        raise DataError(f"data must be an .npz file, a folder with a folder of images a class, or one of "
+                        f"{', '.join(NAMES)}, not {text!r}")
+    if not path.exists():
+        raise DataError(f"data file {text!r} does not exist; give an .npz, a folder of images, or one of "
+                        f"{', '.join(NAMES)}")
 
 
 def load_for(folder, source, count=None):

@@ -41,6 +41,9 @@ ROUNDINGS = ("auto", "nearest", "mask", "compensated")
 LEAST_FRAMES = 8
 """Of calibration data; ranges of fewer say nothing of what comes later."""
 
+FAR = 10**12
+"""No input scale or zero point is larger, or smaller than its reciprocal."""
+
 REQUANTISERS = ("auto", "thresholds", "multiply")
 
 
@@ -266,14 +269,18 @@ def _input(graph, input_format, input_scale, input_zero):
     """The InputFormat; ModelError for a choice that is none, or that a model which begins with a quantiser denies."""
     try:
         format = Format.parse("uint:8" if input_format is None else str(input_format))
-    except ValueError as error:
-        raise ModelError(f"--input cannot be {input_format!r}: {error}") from None
-    if format.bits > 16 or format.kind == "bipolar":
-        raise ModelError(f"--input must be uint:BITS or int:BITS of at most 16 bits, not {input_format}")
+    except ValueError:
+        format = None
+    if format is None or format.bits > 16 or format.kind == "bipolar":
+        raise ModelError(f"--input must be uint:BITS or int:BITS of at most 16 bits, not {str(input_format)!r}")
     scale = _number("--input-scale", "1/255" if input_scale is None else input_scale)
     zero = _number("--input-zero", 0 if input_zero is None else input_zero)
     if scale <= 0:
         raise ModelError(f"--input-scale must be positive, not {input_scale}")
+    for option, number in ("--input-scale", scale), ("--input-zero", zero):
+        if number and not Fraction(1, FAR) <= abs(number) <= FAR:
+            raise ModelError(f"{option} must be from {1 / FAR:.0e} to {FAR:.0e} in size; take other units for the "
+                             "model's input")
     given = format_of_input(graph, format, scale, zero)
     if first_quantiser(graph) is not None:
         for option, choice, is_own in (("--input", input_format, format == given.format),

@@ -1,5 +1,7 @@
 """What is wrong with ``--weights`` and ``--prune`` is said before data are read, which may take its time."""
 
+import importlib
+
 import numpy as np
 import pytest
 from tflite_models import Model, int8
@@ -44,6 +46,11 @@ def refused(capsys, monkeypatch, tmp_path):
 ])
 def test_said_first(refused, command, options, text):
     assert text in refused(command, "--calibrate", "digits", *options)
+
+
+def test_a_build_looks_for_its_data_first(refused, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("lutloom.build"), "quantize", lambda *_, **__: 1 / 0)
+    assert "data file 'none.npz' does not exist" in refused("build", "--data", "none.npz")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "build"])
