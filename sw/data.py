@@ -131,6 +131,8 @@ def data_folder():
 @contextlib.contextmanager
 def _opened(path, way_out):
     """The arrays of an .npz; DataError with a way out where it is damaged."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DataError(f"data file {str(path)!r} cannot be read as .npz (it is none, or not a whole one); {way_out}")
     try:
         with np.load(path, allow_pickle=False) as archive:
             yield archive

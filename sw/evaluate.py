@@ -69,7 +69,8 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     model = _opened(model, mode, progress, choices)
     data = load(data, "test").first(count)
     if data.y is None and outputs is None:
-        raise DataError(f"data {data.name!r} hold no labels, which accuracy needs; add an array 'y' or 'label'")
+        raise DataError(f"data {data.name!r} hold no labels, which accuracy needs; add an array 'y' or 'label' of "
+                        "class numbers (of one-hot rows, their argmax)")
     if not len(data.x):
         raise DataError(f"data {data.name!r} hold no frames")
     if mode == "simulated":

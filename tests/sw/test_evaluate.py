@@ -246,6 +246,14 @@ def test_missing_labels():
         evaluate(graph, data=frames(graph, labels=False), calibrate=frames(graph))
 
 
+def test_one_hot_labels_are_none(tmp_path):
+    graph = model()
+    data = frames(graph)
+    np.savez(tmp_path / "hot.npz", x=data.x, y=np.eye(5)[data.y])
+    with pytest.raises(DataError, match=r"'y' or 'label' of class numbers \(of one-hot rows, their argmax"):
+        evaluate(graph, data=tmp_path / "hot.npz", calibrate=data)
+
+
 def test_labels_out_of_range():
     graph = model()
     data = frames(graph)

@@ -164,7 +164,7 @@ def test_progress_is_told():
             "--input must be uint:BITS or int:BITS of at most 16 bits, not 'uint:20'",
         ),
         ({"input_format": "float"}, ModelError, "--input must be uint:BITS or int:BITS of at most .*not 'float'"),
-        ({"input_scale": "1e-400"}, ModelError, "--input-scale must be from 1e-12 to 1e[+]12 in size; take other units"),
+        ({"input_scale": "1e-400"}, ModelError, "--input-scale must be from 1e-12 to 1e[+]12 in size; take other"),
         ({"input_zero": "-1e400"}, ModelError, "--input-zero must be from 1e-12 to 1e[+]12 in size; take other units"),
         ({"weights": "conv9=int:4"}, ModelError, "'conv9', which matches no layer"),
         ({"weights": ""}, ModelError, "--weights must be one format or a comma list of LAYER=FORMAT, .* not ''"),
