@@ -8,6 +8,7 @@ import numpy as np
 
 from lutloom import report as reports
 from lutloom.board import load_board
+from lutloom.data import check_source
 from lutloom.emit import core_verilog, rarely_collected, write_rtl
 from lutloom.errors import FitError, ModelError
 from lutloom.folder import building, check_free
@@ -118,6 +119,8 @@ def build(
     board = load_board(board)
     _check_options(style, fps, clock_mhz)
     check_free(output)
+    if isinstance(data, str | Path):
+        check_source(data)
     _check_tools(board, toolchain)
     with building(output) as folder:
         work = _front(folder, model, board, fps, clock_mhz, patchable, quantisation, tell, selftest, toolchain, data)
@@ -392,7 +395,7 @@ def _report(work, model, clock, accuracy, made, output):
         "weight_bits": sum(stored_bits(group, stage) for group, stage in zip(groups, plan.stages, strict=True)
                            if hasattr(group.main, "weights")),
         "table_bits": sum(table_bits(w.format) for w in weights),
-        "layers": reports.layers_of(groups, plan, schedules),
+        "layers": reports.layers_of(groups, plan, schedules, network.info),
         "folder": str(output),
         "files": sorted(
             str(path.relative_to(work.folder))

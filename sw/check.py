@@ -9,9 +9,12 @@ from lutloom.errors import ModelError
 from lutloom.frontend import front_end, model_file
 from lutloom.network_file import load
 from lutloom.terminal import table
+from lutloom.weight_spec import shown
 
 VIEWS = ("flatten", "reshape")
 """Operators of a Graph that compute nothing: they have no row."""
+
+HIDDEN = "reads a tensor whose shape is not known, because of a layer before it"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Check:
         cells = [[row.layer, row.op, row.becomes or "-", "x".join(map(str, row.shape)) if row.shape else "?",
                   row.weights, {True: "yes", False: "no", None: "?"}[row.supported]] for row in self.rows]
         notes = [f"{row.op} {row.layer!r} {row.note}" for row in self.rows
-                 if row.note and row is not said]
+                 if row.note and row is not said and row.supported is not None]
+        if any(row.supported is None for row in self.rows):
+            notes.append(f"?: {HIDDEN}")
         lines = [table(cells, ["layer", "operator", "becomes", "output", "weights", "supported"])]
         return "\n".join(lines + ([""] + notes if notes else []))
 
@@ -124,7 +129,7 @@ def _layers(network):
     rows = []
     for layer in network.layers:
         tensor, weights = network.tensors[layer.output], getattr(layer, "weights", None)
-        format = tensor.format if weights is None else weights.format
+        format = tensor.format if weights is None else shown(layer, network.info)
         size = 0 if weights is None else weights.codes.size
         rows.append(Row(layer.name, type(layer).__name__.lower(), str(format), tensor.shape, size, True))
     return tuple(rows)
@@ -144,8 +149,7 @@ def _visit(reader, node):
     """Convert one operator, whatever is wrong with it; gives its rows."""
     op = reader.open(node)
     if op.hidden:
-        return [Row(op.name, op.type, "", None, 0, None, "reads a tensor whose shape is not known, because of a layer "
-                    "before it")]
+        return [Row(op.name, op.type, "", None, 0, None, HIDDEN)]
     before = len(reader.nodes)
     try:
         reader.convert(op)

@@ -106,12 +106,13 @@ def quantize(options, progress):
 
     from lutloom.quantize import pruned
     from lutloom.sparse import least_bits
+    from lutloom.weight_spec import shown
 
     network = run(options.model, progress=progress, **_quantisation(options))
     network.save(path)
     if options.pictures is not None:
         pictures = of_model(options.model, network, options.pictures)
-    layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": layer.weights.spec,
+    layers = [{"name": layer.name, "op": type(layer).__name__.lower(), "format": shown(layer, network.info),
                "weights": layer.weights.codes.size, "not_zero": int(np.count_nonzero(layer.weights.integers)),
                "bits": least_bits(layer.weights)}
               for layer in network.layers if hasattr(layer, "weights")]

@@ -69,27 +69,38 @@ def load(source, purpose="test"):
         raise ValueError(f"purpose must be test or calibrate, not {purpose!r}")
     if isinstance(source, Data):
         return source
-    text = str(source)
-    if text in NAMES:
-        return _NAMED[text](purpose)
-    path = Path(source)
-    if text and path.is_dir():
-        return _images(path)
-    if path.suffix == ".npz":
-        if not path.exists():
-            raise DataError(f"data file {text!r} does not exist; give an .npz, a folder of images, or one of "
-                            f"{', '.join(NAMES)}")
-        return _archive(path)
-    raise DataError(f"data must be an .npz file, a folder with a folder of images a class, or one of "
-                    f"{', '.join(NAMES)}, not {text!r}")
+    check_source(source)
+    if str(source) in NAMES:
+        return _NAMED[str(source)](purpose)
+    return _images(Path(source)) if Path(source).is_dir() else _archive(Path(source))
+
+
+def check_source(source):
+    """DataError where there are no data of that name, before any work."""
+    text, path = str(source), Path(source)
+    if text in NAMES or (text and path.is_dir()):
+        return
+    if path.suffix != ".npz":
+        raise DataError(f"data must be an .npz file, a folder with a folder of images a class, or one of "
+                        f"{', '.join(NAMES)}, not {text!r}")
+    if not path.exists():
+        raise DataError(f"data file {text!r} does not exist; give an .npz, a folder of images, or one of "
+                        f"{', '.join(NAMES)}")
 
 
 def load_for(folder, source, count=None):
     """Input codes of data for a build folder's network, batch first, NHWC."""
     from lutloom.folder import load_network
 
-    network = load_network(folder)
-    return network.encode(shaped(network, load(source).first(count).x))
+    return codes_of(load_network(folder), load(source).first(count))
+
+
+def codes_of(network, data, what="data"):
+    """Input codes of Data, batch first, NHWC; DataError that names the data where they do not fit."""
+    try:
+        return network.encode(shaped(network, data.x))
+    except DataError as error:
+        raise DataError(f"{what} {data.name!r} do not fit the model: {error}") from None
 
 
 def shaped(network, x):
@@ -120,6 +131,8 @@ def data_folder():
 @contextlib.contextmanager
 def _opened(path, way_out):
     """The arrays of an .npz; DataError with a way out where it is damaged."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DataError(f"data file {str(path)!r} cannot be read as .npz (it is none, or not a whole one); {way_out}")
     try:
         with np.load(path, allow_pickle=False) as archive:
             yield archive

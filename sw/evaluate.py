@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lutloom.classes import classes, is_binary, is_binary_network
-from lutloom.data import load, shaped
+from lutloom.data import codes_of, load, shaped
 from lutloom.difference import difference, without_closings
 from lutloom.errors import DataError, ModelError
 from lutloom.floating import model_layout, run, run_part
@@ -16,7 +16,7 @@ from lutloom.frontend import load_graph
 from lutloom.golden.topk import top_k
 from lutloom.graph import Graph
 from lutloom.network import Flatten, Multiply, Network, Reshape, Softmax, Table, TopK
-from lutloom.quantize import fake_quantised, input_network, is_network, lowered, pruned, quantize, reals_of
+from lutloom.quantize import checked, fake_quantised, input_network, is_network, lowered, pruned, quantize, reals_of
 
 MODES = ("integer", "simulated")
 CHUNK = 500
@@ -64,11 +64,13 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     progress = progress or (lambda *_: None)
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    data = load(data, "test").first(count)
-    if data.y is None and outputs is None:
-        raise DataError(f"data {data.name!r} hold no labels, which accuracy needs; add an array 'y' or 'label'")
     if outputs is not None and (Path(outputs).is_dir() or not Path(outputs).absolute().parent.is_dir()):
         raise DataError(f"outputs {str(outputs)!r} cannot be written; give a file in a folder that is there")
+    model = _opened(model, mode, progress, choices)
+    data = load(data, "test").first(count)
+    if data.y is None and outputs is None:
+        raise DataError(f"data {data.name!r} hold no labels, which accuracy needs; add an array 'y' or 'label' of "
+                        "class numbers (of one-hot rows, their argmax)")
     if not len(data.x):
         raise DataError(f"data {data.name!r} hold no frames")
     if mode == "simulated":
@@ -80,10 +82,23 @@ def evaluate(model, *, data, graph=None, outputs=None, mode="integer", count=Non
     return scores(results, data) | (pruned(results["network"]) if "network" in results else {})
 
 
+def _opened(model, mode, progress, choices):
+    """A Network, or the Graph of a model file whose choices are checked: before data are read, which takes its time."""
+    if isinstance(model, Network) or (not isinstance(model, Graph) and (Path(model).is_dir() or is_network(model))):
+        if mode == "simulated":
+            raise ModelError("mode simulated needs the model file, not a network; give the model file itself")
+        return model if isinstance(model, Network) else load_network(model) if Path(model).is_dir() else (
+            Network.load(model))
+    return checked(model, simulated=mode == "simulated", progress=progress, **choices)[0]
+
+
 def _integer(model, graph, data, progress, choices):
     """Outputs of the integer network and of the float model, where there is one."""
-    network, graph = _loaded(model, graph, progress, choices)
-    codes = network.encode(shaped(network, data.x))
+    if isinstance(model, Graph):
+        network, graph = quantize(model, progress=progress, **choices), model
+    else:
+        network, graph = model, load_graph(graph) if isinstance(graph, str | Path) else graph
+    codes = codes_of(network, data)
     results, _ = _golden(network, codes, progress)
     if graph is not None:
         tensor = network.tensors[network.input]
@@ -113,14 +128,11 @@ def _golden(network, codes, progress):
     return results, last
 
 
-def _simulated(model, data, progress, choices):
+def _simulated(graph, data, progress, choices):
     """Outputs of the quantised graph computed in floats, of its integer network, and of the float model."""
-    if isinstance(model, Network) or (not isinstance(model, Graph) and (Path(model).is_dir() or is_network(model))):
-        raise ModelError("mode simulated needs the model file, not a network; give the model file itself")
-    fake, options = fake_quantised(model, progress=progress, **choices)
-    graph = model if isinstance(model, Graph) else load_graph(model)
+    fake, options = fake_quantised(graph, progress=progress, **choices)
     stub = input_network(graph, options.input)
-    codes = stub.encode(shaped(stub, data.x))
+    codes = codes_of(stub, data)
     x = reals_of(options.input, codes)
     front, ends = without_closings(fake)
     reals, = _chunked(lambda part: (run(front, part),), x.reshape(len(x), *fake.shapes[fake.input]), progress,
@@ -155,24 +167,6 @@ def _float(graph, x, results, progress):
     y, = _chunked(lambda part: (run(graph, part),), x, progress, "float model", step)
     results["found"]["float"] = _graph_classes(graph, y)
     results["float"] = model_layout(graph, y)
-
-
-def _loaded(model, graph, progress, choices):
-    """(Network, Graph or None) of what a user names."""
-    if graph is not None and not isinstance(graph, Graph):
-        graph = load_graph(graph)
-    if isinstance(model, Network):
-        return model, graph
-    if isinstance(model, Graph):
-        return quantize(model, progress=progress, **choices), model
-    path = Path(model)
-    if path.is_dir():
-        return load_network(path), graph
-    if is_network(path):
-        return Network.load(path), graph
-    source = load_graph(path)
-    network = quantize(source, progress=progress, **choices)
-    return replace(network, info={**network.info, "model": path.name}), source
 
 
 def without_choice(network):

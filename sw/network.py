@@ -19,7 +19,6 @@ from lutloom.formats import Format
 from lutloom.layers_arithmetic import Add, Product, Softmax, Sum, Table, Times
 from lutloom.layers_moving import Broadcast, Concat, Constant, Pad, Reshape, Slice, State, Transpose
 from lutloom.weight_groups import stored_bits
-from lutloom.weight_spec import SPARSE
 from lutloom.weights import WeightFormat
 
 
@@ -73,11 +72,6 @@ class Weights:
     def integers(self):
         """int32 array of codes' shape: the integers that the codes stand for."""
         return self.format.decode(self.codes)
-
-    @property
-    def spec(self):
-        """Format as ``--weights`` names it, without the scale."""
-        return f"{self.format}{SPARSE * self.sparse}"
 
     @property
     def stored_bits(self):

@@ -8,6 +8,7 @@ from lutloom.errors import ModelError, ToolError
 from lutloom.frontend import load_graph
 from lutloom.passes.fold import fold
 from lutloom.plan import identifier
+from lutloom.weight_spec import shown
 
 BINS = 120
 MOST_LEVELS = 1024  # more are drawn as a band
@@ -84,11 +85,12 @@ def weight_pictures(model, folder, network):
     for number, layer in enumerate(layers):
         path = folder / f"{identifier(layer.name)}.png"
         path = folder / f"{identifier(layer.name)}_{number}.png" if path in paths else path
-        paths.append(weight_picture(path, layer.name, real[layer.name], layer.weights))
+        paths.append(weight_picture(path, layer.name, real[layer.name], layer.weights,
+                                    shown(layer, network.info)))
     return paths
 
 
-def weight_picture(path, name, real, weights):
+def weight_picture(path, name, real, weights, format=None):
     """A layer's histogram of real weights with the levels of its format under it; in units of scales where they differ.
 
     Parameters
@@ -98,12 +100,14 @@ def weight_picture(path, name, real, weights):
     real : float array (N, ...)
     weights : lutloom.network.Weights
         What they became.
+    format : str, optional
+        What it is called, where that is not its own name.
 
     Returns
     -------
     Path
     """
-    scales = [float(one) for one in weights.scale]
+    format, scales = format or weights.format, [float(one) for one in weights.scale]
     one = scales[0] if len(scales) == 1 else 1.0  # a level stands for one number: figures 2 and 3 of the source
     normal = (real * one / np.array(scales).reshape((-1,) + (1,) * (real.ndim - 1))).ravel()
     levels = np.asarray(weights.format.levels, np.float64) * one
@@ -127,14 +131,14 @@ def weight_picture(path, name, real, weights):
     below.axhline(0, color=DARK, linewidth=0.6)
     below.set_ylabel("at a level")
     unit = "weight" if len(scales) == 1 else "weight / scale of its output"
-    below.set_xlabel(f"{unit} (below the line: every level of {weights.format})")
+    below.set_xlabel(f"{unit} (below the line: every level of {format})")
     below.set_xlim(low - edge, high + edge)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     scale = f"{scales[0]:.4g}" if len(scales) == 1 else f"{min(scales):.4g} to {max(scales):.4g}, one an output"
     outside = np.mean((normal < levels[0] - one / 2) | (normal > levels[-1] + one / 2))
-    above.set_title(f"{name}: {weights.format}, {len(levels):,} levels, scale {scale}", loc="left", fontsize=10)
+    above.set_title(f"{name}: {format}, {len(levels):,} levels, scale {scale}", loc="left", fontsize=10)
     above.text(0.99, 0.95, f"{real.size:,} weights, {outside:.2%} beyond the levels", transform=above.transAxes,
                ha="right", va="top", fontsize=8, color=DARK)
     figure.savefig(path)

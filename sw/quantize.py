@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lutloom.data import Data, load, shaped
+from lutloom.data import Data, codes_of, load
 from lutloom.errors import DataError, ModelError
 from lutloom.formats import Format
 from lutloom.frontend import load_graph
 from lutloom.graph import Graph
 from lutloom.network import Network, Tensor
-from lutloom.network_data import encode
 from lutloom.passes.binarize import binarize, check_binarize
 from lutloom.passes.binarize import parse as parse_binarize
 from lutloom.passes.calibrate import METHODS, calibrate
@@ -33,13 +32,17 @@ from lutloom.passes.take_input import first_quantiser, take_input
 from lutloom.passes.take_input import input_format as format_of_input
 from lutloom.passes.trim import trim
 from lutloom.passes.verify import verify
-from lutloom.passes.weigh import choose, real_layers, weigh
-from lutloom.passes.weigh_integer import weigh_integer
+from lutloom.passes.weigh import check_weights, choose, real_layers, weigh
+from lutloom.passes.weigh_integer import choose_integer, weigh_integer
 from lutloom.prune_spec import parse_pruning
+from lutloom.weight_spec import parse_spec
 
 ROUNDINGS = ("auto", "nearest", "mask", "compensated")
 LEAST_FRAMES = 8
 """Of calibration data; ranges of fewer say nothing of what comes later."""
+
+FAR = 10**12
+"""No input scale or zero point is larger, or smaller than its reciprocal."""
 
 REQUANTISERS = ("auto", "thresholds", "multiply")
 
@@ -191,13 +194,10 @@ def fake_quantised(model, *, activations=None, **choices):
         As ``quantize`` takes.
     """
     as_float = activations == "float"
-    graph, options = prepared(model, activations=None if as_float else activations, **choices)
+    graph, options = prepared(model, activations=activations, simulated=True, **choices)
     if graph.arithmetic != "real":
         raise ModelError(f"model {graph.name!r} is integer already, so that there is nothing to simulate; leave out "
                          "--mode simulated: the accuracy of its real numbers stands beside the golden one")
-    if as_float:
-        _check_activations(graph, options)
-        options = replace(options, simulated=True)
     steps = (*FRONT, weigh, measure, compensate) if as_float else QUANTISING
     for step in steps:
         graph = step(graph, options)
@@ -209,17 +209,29 @@ def lowered(graph, options):
     return _verified(lower(graph, options), options)
 
 
-def prepared(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
-             input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, binarize=None,
-             statistics=None, progress=None):
+def prepared(model, *, calibrate=None, **choices):
     """(graph, Options) of what a user gave, checked: a choice that would change nothing is refused."""
+    graph, options = checked(model, calibrate=calibrate, **choices)
+    if calibrate is None:
+        return graph, options
+    return graph, replace(options, frames=calibration_frames(graph, options.input, calibrate))
+
+
+def checked(model, *, weights=None, activations=None, calibrate=None, input_scale=None, input_zero=None,
+            input_format=None, method="mse", rounding=None, prune=None, requant="auto", equalise=None, binarize=None,
+            statistics=None, simulated=False, progress=None):
+    """(graph, Options without frames) of what a user gave, all that can be said of it before data are read."""
     progress = progress or (lambda *_: None)
     for what, value, choices in (("method", method, METHODS), ("rounding", rounding, (None, *ROUNDINGS)),
                                  ("requant", requant, REQUANTISERS), ("statistics", statistics, (None, *STATISTICS))):
         if value not in choices:
             raise ValueError(f"{what} must be one of {', '.join(filter(None, choices))}, not {value!r}")
-    bits = 8 if activations is None else _bits(activations)
+    as_float = simulated and activations == "float"
+    bits = 8 if activations is None or as_float else _bits(activations)
     words = () if binarize is None else parse_binarize(binarize)
+    pruning = () if prune is None else parse_pruning(prune)
+    if isinstance(weights, str):
+        parse_spec(weights)
     if not isinstance(model, Graph):
         progress("read the model")
     graph = model if isinstance(model, Graph) else load_graph(model)
@@ -229,24 +241,23 @@ def prepared(model, *, weights=None, activations=None, calibrate=None, input_sca
                    "--binarize": binarize, "--statistics": statistics}
         return graph, _integer_options(graph, model, weights, rounding, choices, progress)
     given = _input(graph, input_format, input_scale, input_zero)
-    frames = None if calibrate is None else calibration_frames(graph, given, calibrate)
     check_binarize(graph, words)
     if statistics == "measured":
-        check_measure(graph, frames)
+        check_measure(graph, calibrate)
     info = {"model": graph.name if isinstance(model, Graph) else Path(model).name,
             "weights": str(weights) if weights is not None else "",
             "activations": "" if any(node.op in QUANTISERS for node in graph.nodes) else str(bits),
             "method": method, "rounding": rounding or ROUNDINGS[0]}
-    pruning = () if prune is None else parse_pruning(prune)
     if pruning:
         info["prune"] = ",".join(map(str, pruning))
     if equalise:
         info["equalise"] = "yes"
     info |= {"binarize": ",".join(words)} if words else {}
     info |= {"statistics": statistics} if statistics else {}
-    options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, frames, requant, pruning=pruning,
-                      equalise=bool(equalise), binarize=words, statistics=statistics or STATISTICS[0], info=info,
-                      progress=progress)
+    options = Options(given, weights, rounding or ROUNDINGS[0], bits, method, None, requant, pruning=pruning,
+                      equalise=bool(equalise), simulated=as_float, binarize=words,
+                      statistics=statistics or STATISTICS[0], info=info, progress=progress)
+    check_weights(graph, options)
     if rounding is not None:
         _check_rounding(graph, options)
     if activations is not None:
@@ -258,14 +269,18 @@ def _input(graph, input_format, input_scale, input_zero):
     """The InputFormat; ModelError for a choice that is none, or that a model which begins with a quantiser denies."""
     try:
         format = Format.parse("uint:8" if input_format is None else str(input_format))
-    except ValueError as error:
-        raise ModelError(f"--input cannot be {input_format!r}: {error}") from None
-    if format.bits > 16 or format.kind == "bipolar":
-        raise ModelError(f"--input must be uint:BITS or int:BITS of at most 16 bits, not {input_format}")
+    except ValueError:
+        format = None
+    if format is None or format.bits > 16 or format.kind == "bipolar":
+        raise ModelError(f"--input must be uint:BITS or int:BITS of at most 16 bits, not {str(input_format)!r}")
     scale = _number("--input-scale", "1/255" if input_scale is None else input_scale)
     zero = _number("--input-zero", 0 if input_zero is None else input_zero)
     if scale <= 0:
         raise ModelError(f"--input-scale must be positive, not {input_scale}")
+    for option, number in ("--input-scale", scale), ("--input-zero", zero):
+        if number and not Fraction(1, FAR) <= abs(number) <= FAR:
+            raise ModelError(f"{option} must be from {1 / FAR:.0e} to {FAR:.0e} in size; take other units for the "
+                             "model's input")
     given = format_of_input(graph, format, scale, zero)
     if first_quantiser(graph) is not None:
         for option, choice, is_own in (("--input", input_format, format == given.format),
@@ -297,8 +312,7 @@ def _check_activations(graph, options):
     """ModelError where the model quantises all its activations itself."""
     if not any(node.op in QUANTISERS for node in graph.nodes):
         return
-    name, options = graph.name, replace(options, frames=None, statistics=STATISTICS[0],
-                                  progress=lambda *_: None)
+    name, options = graph.name, replace(options, statistics=STATISTICS[0], progress=lambda *_: None)
     for step in (*FRONT, weigh):
         graph = step(graph, options)
     try:
@@ -325,7 +339,9 @@ def _integer_options(graph, model, weights, rounding, choices, progress):
                         quant.format.code_low, quant.format.code_high)
     info = {"model": graph.name if isinstance(model, Graph) else Path(model).name, "weights": str(weights or ""),
             "activations": "", "arithmetic": graph.arithmetic}
-    return Options(given, weights, rounding or ROUNDINGS[0], info=info, progress=progress)
+    options = Options(given, weights, rounding or ROUNDINGS[0], info=info, progress=progress)
+    choose_integer(graph, options)
+    return options
 
 
 def input_network(graph, given):
@@ -342,11 +358,7 @@ def calibration_frames(graph, given, data):
         data = Data(data, None, "array")
     elif not isinstance(data, Data):
         data = load(data, "calibrate")
-    stub = input_network(graph, given)
-    try:
-        codes = encode(stub, shaped(stub, data.x)) if len(data.x) else data.x
-    except DataError as error:
-        raise DataError(f"calibration data {data.name!r} do not fit the model: {error}") from None
+    codes = codes_of(input_network(graph, given), data, "calibration data") if len(data.x) else data.x
     if len(data.x) < LEAST_FRAMES:
         count = {0: "no frames", 1: "1 frame"}.get(len(data.x), f"{len(data.x)} frames")
         raise DataError(f"calibration data {data.name!r} hold {count}, of which no range can be told; give some "

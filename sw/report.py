@@ -8,7 +8,7 @@ from lutloom.folder import check_build
 from lutloom.network import Multiply, Thresholds
 from lutloom.plan import window_of
 from lutloom.terminal import table
-from lutloom.weight_spec import SPARSE
+from lutloom.weight_spec import shown
 
 RESOURCES = {"lut4": "LUT4", "ff": "flip-flops", "carry": "carry", "ebr": "EBR", "spram": "SPRAM", "dsp": "DSP"}
 REQUIRED = {"clock_mhz", "interval_cycles", "latency_cycles", "frames_per_second", "resources", "weight_bits", "layers"}
@@ -114,7 +114,7 @@ def activations_of(network):
     return ", ".join(dict.fromkeys(found)) or "none"
 
 
-def layers_of(groups, plan, schedules):
+def layers_of(groups, plan, schedules, info):
     """The ``layers`` of a report.
 
     Parameters
@@ -123,6 +123,8 @@ def layers_of(groups, plan, schedules):
     plan : Plan
     schedules : mapping of str to schedule
         By stage name.
+    info : mapping of str to str
+        The network's.
     """
     rows = []
     for group, stage in zip(groups, plan.stages, strict=True):
@@ -131,18 +133,14 @@ def layers_of(groups, plan, schedules):
         rows.append({
             "name": group.main.name,
             "op": type(group.main).__name__.lower(),
-            "format": _stored(weights, stage) if weights is not None else str(group.output.format),
+            "format": (str(group.output.format) if weights is None
+                       else shown(group.main, info, sparse=bool(stage.run_bits))),
             "lanes": rows_of_kernel * (1 if group.depthwise else stage.width) if stage.kind == "dot" else stage.width,
             "units": stage.units,
             "interval_cycles": schedules[stage.name].busy or None,
             "memory": stage.weights_place if weights is not None else None,
         })
     return rows
-
-
-def _stored(weights, stage):
-    """Format of a stage's weights as they are stored."""
-    return f"{weights.format}{SPARSE * bool(stage.run_bits)}"
 
 
 def write(folder, report):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lutloom.data import Data, load, shaped
+from lutloom.data import Data, codes_of, load
 from lutloom.errors import DataError
 
 
@@ -29,7 +29,8 @@ def sample(network, count, *, calibrate=None, data=None, seed=0):
     found = Data(source, None, "array") if isinstance(source, np.ndarray) else load(source, purpose)
     if not len(found.x):
         raise DataError(f"data {found.name!r} hold no frames")
-    return network.encode(shaped(network, found.x[mixed(found.y, len(found.x), count)]))
+    some = Data(found.x[mixed(found.y, len(found.x), count)], None, found.name)
+    return codes_of(network, some, "data" if purpose == "test" else "calibration data")
 
 
 def mixed(labels, frames, count):

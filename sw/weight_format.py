@@ -28,8 +28,10 @@ import numpy as np
 MAX_BITS = 16
 """Widest code and widest pattern: codes are kept as uint16."""
 
-SUPPORTED = ("int:BITS, binary, ternary, pow2:BITS, codebook:ENTRIES, codebook:ENTRIESxGROUP, float16, "
-             "bitmask:PATTERN (as X0.0XX or 5_2_0_1_0)")
+SUPPORTED = ("int:BITS, bitmask:PATTERN (as X0.0XX or 5_2_0_1_0), bitmask:BITS (the pattern is searched), binary, "
+             "ternary, pow2:BITS, codebook:ENTRIES, codebook:ENTRIESxGROUP, float16, or float (in simulated mode)")
+"""What ``--weights`` takes. A WeightFormat is none of the searched patterns, and not ``float``."""
+
 KINDS = "int", "bitmask", "binary", "ternary", "pow2", "codebook", "float16"
 
 POW2_BITS = range(2, 6)

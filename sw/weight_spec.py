@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from lutloom.errors import ModelError
-from lutloom.weight_format import KINDS, SUPPORTED, WeightFormat
+from lutloom.weight_format import WeightFormat
 
 SEARCH_DIGITS = 8
 """``bitmask:n`` chooses among patterns of at most so many digits (the sign counted)."""
@@ -99,11 +99,10 @@ class FormatChoice:
         kind, _, rest = name.partition(":")
         if kind == "bitmask" and rest.isdigit():
             return cls(None, _scale(scale, "channel"), rounding, int(rest))
-        if name == "float" and not at:
+        if name == "float":
+            if at:
+                raise ValueError("float weights stay as they are, without a scale; leave out the @")
             return cls(None, real=True)
-        if kind not in KINDS:
-            raise ValueError(f"weight format must be {SUPPORTED}, bitmask:BITS to search a pattern, or float in "
-                             f"simulated mode, not {name!r}")
         format = WeightFormat.parse(name)
         if kind == "codebook":
             entries = int(rest.partition("x")[0])
@@ -141,10 +140,11 @@ class Spec:
                 raise ModelError(
                     f"--weights names {pattern!r}, which matches no layer with weights; there are {', '.join(names)}"
                 )
-        return {
-            name: next((choice for pattern, choice in self.entries if fnmatchcase(name, pattern)), DEFAULT)
-            for name in names
-        }
+        return {name: self.of(name) for name in names}
+
+    def of(self, name):
+        """The FormatChoice of one layer."""
+        return next((choice for pattern, choice in self.entries if fnmatchcase(name, pattern)), DEFAULT)
 
 
 def fit_rounding(rounding):
@@ -167,6 +167,27 @@ def parse_spec(text, rounding="nearest"):
         except ValueError as error:
             raise ModelError(f"--weights cannot be {part!r}: {error}") from None
     return Spec(tuple(entries))
+
+
+def shown(layer, info, sparse=None):
+    """Format of a layer's weights in words, without the scale: ``codebook:256x4, 244 used`` where k-means found fewer
+    entries than were asked for.
+
+    Parameters
+    ----------
+    layer : lutloom.network.Conv or Dense
+    info : mapping of str to str
+        The network's, which holds ``--weights``.
+    sparse : bool, optional
+        Whether zeros are not stored, where that is not as the weights have it.
+    """
+    format, end = layer.weights.format, SPARSE * (layer.weights.sparse if sparse is None else sparse)
+    asked = info.get("weights") if format.kind == "codebook" else None
+    choice = parse_spec(asked).of(layer.name) if asked else None
+    if choice is None or choice.entries in (None, format.entries):
+        return f"{format}{end}"
+    group = f"x{format.group}" if format.group > 1 else ""
+    return f"codebook:{choice.entries}{group}{end}, {format.entries} used"
 
 
 def _sparse(choice):

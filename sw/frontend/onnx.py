@@ -12,6 +12,7 @@ import onnx
 from lutloom.errors import ModelError
 from lutloom.frontend import (
     onnx_closing,
+    onnx_composed,
     onnx_elementwise,
     onnx_file,
     onnx_join,
@@ -28,7 +29,7 @@ from lutloom.graph import Graph, Node
 
 OPERATORS = {
     **onnx_layers.OPERATORS, **onnx_elementwise.OPERATORS, **onnx_closing.OPERATORS, **onnx_quant.OPERATORS,
-    **onnx_join.OPERATORS, **onnx_qdq.OPERATORS, **onnx_qlinear.OPERATORS,
+    **onnx_join.OPERATORS, **onnx_composed.OPERATORS, **onnx_qdq.OPERATORS, **onnx_qlinear.OPERATORS,
 }
 ONLY_QUANTISED = {**onnx_qlinear.OPERATORS, **onnx_qdq.OPERATORS}
 

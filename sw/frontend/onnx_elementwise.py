@@ -60,17 +60,7 @@ def clip(op):
     """Clip with its bounds as attributes (to opset 10) or inputs."""
     low = _bound(op, 1, "lower bound", op.attribute("min"), -np.inf)
     high = _bound(op, 2, "upper bound", op.attribute("max"), np.inf)
-    return _clip(op, op.computed(), low, high)
-
-
-def minimum_maximum(op):
-    """Min or Max of a computed tensor and one constant number: a clip with one open side."""
-    if len(op.inputs) != 2 or all(isinstance(given, Tensor) for given in op.inputs):
-        raise op.error("compares several computed tensors, which is not supported; one side must be one constant")
-    position = 1 if isinstance(op.given(0), Tensor) else 0
-    bound = _bound(op, position, "bound", None, None)
-    low, high = (bound, np.inf) if op.type == "Max" else (-np.inf, bound)
-    return _clip(op, op.computed(1 - position), low, high)
+    return bounded(op, op.computed(), low, high)
 
 
 FUNCTIONS = {"Sigmoid": "logistic", "Tanh": "tanh", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish",
@@ -90,17 +80,13 @@ def function(op):
         raise op.error("has an alpha or beta that is not a number; export the model again")
     if name == "gelu" and op.attribute("approximate", "none") == "tanh":
         name = "gelu_tanh"
+    return function_node(op, name, params)
+
+
+def function_node(op, name, params):
+    """Write a function of ``lutloom.functions``."""
     kind = "function" if op.reader.quantised else "table"
     return op.reader.emit(op, kind, op.computed(), {"function": name, **params})
-
-
-def prelu(op):
-    """PRelu of one slope."""
-    slope = op.numbers(1, "slope")
-    if slope.size != 1:
-        raise op.error(f"has {slope.size} slopes, but one for all channels is supported; train it with one parameter")
-    kind = "function" if op.reader.quantised else "table"
-    return op.reader.emit(op, kind, op.computed(), {"function": "leaky_relu", "alpha": slope.item()})
 
 
 def _bound(op, position, what, attribute, default):
@@ -118,7 +104,8 @@ def _bound(op, position, what, attribute, default):
     return float(bound)
 
 
-def _clip(op, tensor, low, high):
+def bounded(op, tensor, low, high):
+    """Write a clip."""
     if low > high:
         raise op.error(f"has a lower bound {low:g} above its upper bound {high:g}; export the model again")
     return op.reader.emit(op, "clip", tensor, {"low": low, "high": high})
@@ -176,10 +163,9 @@ def shape(op):
 
 
 OPERATORS = {
-    **{("", name): function for name in FUNCTIONS}, ("", "PRelu"): prelu,
+    **{("", name): function for name in FUNCTIONS},
     **dict.fromkeys([("", "Add"), ("", "Sub"), ("", "Mul"), ("", "Div")], affine),
     ("", "Neg"): negate, ("", "Pow"): power, ("", "Relu"): relu, ("", "Sign"): sign, ("", "Clip"): clip,
-    **dict.fromkeys([("", "Min"), ("", "Max")], minimum_maximum),
     **dict.fromkeys([("", "Identity"), ("", "Dropout")], unchanged), ("", "Cast"): cast,
     **dict.fromkeys([("", "Reshape"), ("", "Flatten"), ("", "Squeeze"), ("", "Unsqueeze")], rearrange),
     ("", "Transpose"): transpose, **dict.fromkeys([("", "Shape"), ("", "Size")], shape),

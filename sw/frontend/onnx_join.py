@@ -13,7 +13,7 @@ def joined(op):
     if any(not isinstance(part, Tensor) and (part is None or part.codes is None or part.codes.bits != 8
                                              or not op.reader.quantised) for part in given):
         return onnx_elementwise.affine(op)
-    return _join(op, op.type.removeprefix("QLinear").lower(), *given)
+    return join(op, op.type.removeprefix("QLinear").lower(), *given)
 
 
 def total(op):
@@ -23,13 +23,13 @@ def total(op):
     tensor, *others = op.inputs
     for number, other in enumerate(others, 1):
         last = number == len(others) and op.type == "Sum"
-        tensor = _join(op, "add", tensor, other, part="" if last else f"sum{number}")
+        tensor = join(op, "add", tensor, other, part="" if last else f"sum{number}")
     if op.type == "Sum":
         return tensor
     return op.reader.emit(op, "affine", tensor, {"scale": np.array(1 / len(op.inputs)), "offset": np.array(0.0)})
 
 
-def _join(op, kind, *given, part=""):
+def join(op, kind, *given, part=""):
     """Write a join of two tensors, either of them a constant of codes."""
     rank = max(len(part.shape if isinstance(part, Tensor) else _unbatched(op, part.array.shape)) for part in given)
     if _alike(op, *given):

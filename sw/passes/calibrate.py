@@ -14,7 +14,17 @@ from lutloom.graph import Node
 from lutloom.passes.grids import can_pad, code_grid, feeds_sum, is_short, shares_quantiser, short_scale
 from lutloom.passes.measure import measured, next_norm
 from lutloom.passes.ranges import Histogram, find_range
-from lutloom.passes.rewire import JOINS, LINEAR, POOLS, inserted, is_padded, only_reader, without
+from lutloom.passes.rewire import (
+    CLOSINGS,
+    JOINS,
+    LINEAR,
+    POOLS,
+    QUANTISERS,
+    inserted,
+    is_padded,
+    only_reader,
+    without,
+)
 from lutloom.passes.two_levels import two_levels
 from lutloom.passes.values_of import Activations
 
@@ -26,9 +36,6 @@ MOST_FEATURES = 4096
 
 INPUT_BITS = 8
 """An input that is normalised by channel is quantised with at least so many bits."""
-
-OUTPUT_BITS = 16
-"""Of a quantiser behind the last layer, where something that is not affine stands there."""
 
 METHODS = ("mse", "minmax", "percentile")
 
@@ -62,7 +69,8 @@ def calibrate(graph, options):
 def _next_site(graph, options):
     """(value, its reader) of the first layer that takes real numbers; None where every layer takes codes.
 
-    A concat is its own reader where its inputs lie on several grids; so is a function whose results are no codes.
+    A concat is its own reader where its inputs lie on several grids; so is a function whose results are no codes, and
+    the last step of a model that ends with a clip or the like.
     """
     for node in graph.nodes:
         for value in node.inputs:
@@ -74,6 +82,8 @@ def _next_site(graph, options):
             reader = only_reader(graph, node.output)
             if reader is None or reader.op not in ("quant", "concat"):  # a concat brings its quantiser
                 return node.output, node
+        if node.output == _end(graph) and _is_bent(graph, node):
+            return node.output, node
     return None
 
 
@@ -106,6 +116,27 @@ def _is_sum(graph, value):
     return node is not None and node.op in LINEAR and node.params.get("weight_quant") is not None
 
 
+def _end(graph):
+    """What the graph computes in front of a softmax, argmax or top-k that it closes with."""
+    value = graph.output
+    while (node := graph.producer(value)) is not None and node.op in CLOSINGS:
+        value = node.inputs[0]
+    return value
+
+
+def _is_bent(graph, node):
+    """Whether a node's real numbers are neither affine in what a layer accumulates, nor a relu of that alone: then they
+    can only leave as codes of a quantiser."""
+    steps = []
+    while node is not None and node.op in ("affine", "relu", "clip", "maxpool", "flatten"):
+        steps.insert(0, node.op)
+        node = graph.producer(node.inputs[0])
+    bends = [step for step in steps if step in ("relu", "clip")]
+    if not bends or node is None or node.op in QUANTISERS:
+        return False
+    return bends != ["relu"] or "affine" in steps[steps.index("relu"):]
+
+
 def _is_input_side(graph, value):
     """Whether no layer with weights stands in front of a value."""
     open_, seen = [value], set()
@@ -127,7 +158,7 @@ def _quantised(graph, value, reader, activations, options):
         raise ModelError(f"layer {reader.name!r} cannot take codes in steps of {float(node.params['scale']):g}; scale "
                          "the model's activations, or put a quantiser of its own in front of the layer")
     bits = options.activations
-    ends = reader.op == "table" and (value != reader.output or value == graph.output)
+    ends = value == _end(graph) or (reader.op == "table" and value != reader.output)
     if bits == "binary" or ends or _is_input_side(graph, value):
         bits = INPUT_BITS if bits == "binary" else max(bits, INPUT_BITS)
     uneven = any(map(_is_uneven, graph.consumers(value)))

@@ -74,7 +74,8 @@ def _common_scale(lowering, value):
     scale = most / format.code_high
     linear = [chain[0] for chain in chains]
     if any(len(chain) > 2 for chain in chains) or not _only_clamped(chains):
-        raise ModelError(f"output of layer {value.tensor!r} is no quantiser's and not affine; end the model with one")
+        raise ModelError(f"what stands behind layer {value.tensor!r} at the end is neither a quantiser nor affine; end "
+                         "the model with a quantiser, or cut it behind that layer")
     slopes = [step.scale / scale for step in linear]
     multiplier, shift = multipliers_of(slopes, shift_for(slopes))
     fraction = [round(step.offset / scale * (1 << shift)) for step in linear]

@@ -45,11 +45,11 @@ def measured(graph, node, activations, options):
     return with_node(graph, node, replace(node, params={**params, "scale": scale, "offset": norm.beta - mean * scale}))
 
 
-def check_measure(graph, frames):
+def check_measure(graph, data):
     """An error where statistics are to be measured of nothing, or without data."""
     if not norms(graph):
         raise ModelError(f"model {graph.name!r} has no batch norm whose statistics could be measured; leave out "
                          "--statistics")
-    if frames is None:
+    if data is None:
         raise DataError("statistics of batch norms can only be measured on calibration data; give them with "
                         "--calibrate")

@@ -21,17 +21,15 @@ def prune(graph, options):
     ModelError
         The model brings its weights quantised, or an entry matches no layer.
     """
-    if not options.pruning:
+    entries = entries_of(graph, options)
+    if not entries:
         return graph
-    free = [node for node in graph.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
-    if not free:
-        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --prune")
-    entries = chosen(options.pruning, [node.name for node in free])
-    binary = [node.name for node in free if node.name in entries and node.params.get("signs")]
+    free = [node for node in graph.nodes if node.op in LINEAR and node.name in entries]
+    binary = [node.name for node in free if node.params.get("signs")]
     if binary:
         raise ModelError(f"layer {binary[0]!r} cannot be pruned where --binarize makes its weights 1 and -1, of which "
                          "none is smaller; leave it out of --prune, or its kernel out of --binarize")
-    weights = {node.name: np.asarray(node.params["weight"], np.float64) for node in free if node.name in entries}
+    weights = {node.name: np.asarray(node.params["weight"], np.float64) for node in free}
     kept = {}
     for entry in set(entries.values()):
         mine = [name for name in weights if entries[name] == entry]
@@ -51,7 +49,17 @@ def prune(graph, options):
     return with_nodes(graph, {
         node.output: node.with_params(weight=weights[node.name] * kept[node.name], kept=kept[node.name],
                                       unpruned=weights[node.name])
-        for node in free if node.name in kept})
+        for node in free})
+
+
+def entries_of(graph, options):
+    """The entry of ``--prune`` of every layer that one matches, by name; ModelError as ``prune`` raises it."""
+    if not options.pruning:
+        return {}
+    free = [node for node in graph.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
+    if not free:
+        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --prune")
+    return chosen(options.pruning, [node.name for node in free])
 
 
 def _share_of_larger(weights):

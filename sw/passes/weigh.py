@@ -8,6 +8,7 @@ import numpy as np
 from lutloom.errors import ModelError
 from lutloom.graph import Node
 from lutloom.network import Weights
+from lutloom.passes.prune import entries_of
 from lutloom.passes.rewire import LINEAR, QUANTISERS, inserted, with_node, with_nodes
 from lutloom.weights import WeightFormat, fit, fit_rounding, parse_spec
 
@@ -21,10 +22,7 @@ def weigh(graph, options):
     """
     graph = _switched(graph, options)
     layers = [node for node in graph.nodes if node.op in LINEAR]
-    free = real_layers(graph)
-    if options.weights is not None and not free:
-        raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --weights")
-    choices = choose(graph, free, options) if free else {}
+    choices = choose(graph, real_layers(graph), options)
     changes = {}
     for node in layers:
         real = np.asarray(node.params["weight"], np.float64)
@@ -33,9 +31,6 @@ def weigh(graph, options):
         if node.params["bias"] is not None and not np.isfinite(node.params["bias"]).all():
             raise ModelError(f"layer {node.name!r} has a NaN or infinite bias")
         if node.name in choices and choices[node.name].real:
-            if not options.simulated:
-                raise ModelError(f"layer {node.name!r} cannot have float weights in an integer network; take float16, "
-                                 "or 'evaluate --mode simulated --activations float'")
             continue
         weights = _fitted(node, real, choices[node.name]) if node.name in choices else source_weights(node)
         real = node.params.get("unpruned", real)
@@ -48,7 +43,7 @@ def weigh(graph, options):
 def _switched(graph, options):
     """The graph with affine steps in place of weights that are 0 for a whole output, in formats without a zero."""
     free = real_layers(graph)
-    choices = choose(graph, free, options) if free else {}
+    choices = choose(graph, free, options)
     for name in [node.output for node in free]:
         node = graph.producer(name)
         format, weight = choices[node.name].format, np.asarray(node.params["weight"])
@@ -70,8 +65,12 @@ def real_layers(graph):
 
 
 def choose(graph, free, options):
-    """The FormatChoice of every layer whose weights are real numbers, by name."""
+    """The FormatChoice of every layer whose weights are real numbers, by name; ModelError where --weights cannot be."""
     text = options.weights
+    if not free:
+        if text is not None:
+            raise ModelError(f"model {graph.name!r} brings all its weights quantised; leave out --weights")
+        return {}
     if text is None:
         text = "binary" if "kernel" in options.binarize else "int:8"
     spec = text if not isinstance(text, str) else parse_spec(text, fit_rounding(options.rounding))
@@ -119,20 +118,26 @@ def _fitted(node, real, choice):
     return Weights(codes, format, scale, choice.sparse)
 
 
-def with_zeros(format, codes, kept):
-    """(format, codes) with zero where a weight is not ``kept``.
+def check_weights(graph, options):
+    """ModelError where --weights or --prune name a layer that is not there, or a format that a pruned layer, or an
+    integer network, cannot have: what can be said of them before there are data."""
+    choices = choose(graph, real_layers(graph), options)
+    for name, choice in choices.items():
+        if choice.real and not options.simulated:
+            raise ModelError(f"layer {name!r} cannot have float weights in an integer network; take float16, or "
+                             "'evaluate --mode simulated --activations float'")
+    for name in entries_of(graph, options):
+        choice = choices[name]
+        if choice.group > 1:
+            raise ModelError(f"layer {name!r}: its weights cannot be pruned and {choice}, whose entries are of "
+                             f"{choice.group} weights; take codebook:16, or leave it out of --prune")
+        if choice.format is not None and 0 not in choice.format.levels:
+            raise ModelError(f"layer {name!r}: its weights cannot be pruned and {choice.format}, which has no zero; "
+                             "take ternary, or leave it out of --prune")
 
-    Raises
-    ------
-    ValueError
-        The format has no zero.
-    """
-    if format.group > 1:
-        raise ValueError(f"its weights cannot be pruned and {format}, whose entries are of {format.group} weights; "
-                         f"take codebook:16, or leave it out of --prune")
-    if 0 not in format.levels:
-        raise ValueError(f"its weights cannot be pruned and {format}, which has no zero; take ternary, or leave it out "
-                         "of --prune")
+
+def with_zeros(format, codes, kept):
+    """(format, codes) with zero where a weight is not ``kept``."""
     return format, np.where(kept, codes, format.encode(np.zeros(1, int))[0]).astype(codes.dtype)
 
 

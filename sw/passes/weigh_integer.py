@@ -19,13 +19,7 @@ def weigh_integer(graph, options):
     their units; all else stays.
     """
     layers = [node for node in graph.nodes if node.op in LINEAR]
-    choices = {}
-    if options.weights is not None:
-        rounding = fit_rounding(options.rounding)
-        spec = parse_spec(options.weights, rounding) if isinstance(options.weights, str) else options.weights
-        choices = {name: choice for name, choice in spec.choose([node.name for node in layers]).items()
-                   if choice is not DEFAULT}
-    changes = {}
+    choices, changes = choose_integer(graph, options), {}
     for node in layers:
         changes[node.output] = (_fitted(graph, node, choices[node.name]) if node.name in choices
                                 else node.with_params(quantised=source_weights(node),
@@ -33,12 +27,23 @@ def weigh_integer(graph, options):
     return with_nodes(graph, changes)
 
 
+def choose_integer(graph, options):
+    """The FormatChoice of every layer that ``--weights`` names, by name; ModelError where it cannot be."""
+    if options.weights is None:
+        return {}
+    rounding = fit_rounding(options.rounding)
+    spec = parse_spec(options.weights, rounding) if isinstance(options.weights, str) else options.weights
+    choices = spec.choose([node.name for node in graph.nodes if node.op in LINEAR])
+    for name, choice in choices.items():
+        if choice.real or (choice.format is not None and choice.format.kind == "float16"):
+            raise ModelError(f"layer {name!r} has integer weights, which {choice} is not for; leave it out of "
+                             "--weights")
+    return {name: choice for name, choice in choices.items() if choice is not DEFAULT}
+
+
 def _fitted(graph, node, choice):
     """A layer with its weights in another format."""
     real = np.asarray(node.params["weight"], np.float64)
-    if choice.real or (choice.format is not None and choice.format.kind == "float16"):
-        raise ModelError(f"layer {node.name!r} has integer weights, which {choice} is not for; leave it out of "
-                         "--weights")
     try:
         format, scale, codes = fit(choice.format, real, choice)
     except ValueError as error:

@@ -180,7 +180,7 @@ def apply(graph, node, x, *others):
         case "relu":
             return np.maximum(x, Fraction(0))
         case "clip":
-            return each(lambda number: min(max(number, Fraction(params["low"])), Fraction(params["high"])), x)
+            return np.minimum(np.maximum(x, rationals(params["low"])), rationals(params["high"]))
         case "sign":
             return each(lambda number: (number > 0) - (number < 0), x)
         case "bipolarquant":

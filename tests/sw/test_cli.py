@@ -343,7 +343,7 @@ def test_empty_names(model, capsys):
 
 @pytest.mark.parametrize("output", ["nowhere/o.npz", "."])
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(model, tmp_path, capsys, output, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("lutloom.evaluate"), "load_graph", lambda path: 1 / 0)
+    monkeypatch.setattr(importlib.import_module("lutloom.quantize"), "load_graph", lambda path: 1 / 0)
     np.savez(tmp_path / "data.npz", x=np.zeros((4, 6), np.uint8))
     assert "cannot be written" in refused(capsys, "evaluate", model, "--data", tmp_path / "data.npz", "--outputs",
                                           tmp_path / output)

@@ -246,6 +246,14 @@ def test_missing_labels():
         evaluate(graph, data=frames(graph, labels=False), calibrate=frames(graph))
 
 
+def test_one_hot_labels_are_none(tmp_path):
+    graph = model()
+    data = frames(graph)
+    np.savez(tmp_path / "hot.npz", x=data.x, y=np.eye(5)[data.y])
+    with pytest.raises(DataError, match=r"'y' or 'label' of class numbers \(of one-hot rows, their argmax"):
+        evaluate(graph, data=tmp_path / "hot.npz", calibrate=data)
+
+
 def test_labels_out_of_range():
     graph = model()
     data = frames(graph)
@@ -270,3 +278,15 @@ def test_outputs_that_cannot_be_written(tmp_path):
 def test_mode():
     with pytest.raises(ValueError, match="mode must be one of integer, simulated, not 'fast'"):
         evaluate(model(), data=frames(model()), mode="fast")
+
+
+@pytest.mark.parametrize("mode", ["integer", "simulated"])
+def test_data_of_another_shape_are_named(mode):
+    graph = model()
+    odd = Data(np.zeros((9, 5, 5, 1), np.uint8), np.zeros(9, int), "odd.npz")
+    with pytest.raises(DataError, match=r"^data 'odd.npz' do not fit the model: data must have shape .*6, 6, 1"):
+        evaluate(graph, data=odd, calibrate=frames(graph), mode=mode)
+    with pytest.raises(DataError, match="^data 'odd.npz' do not fit the model"):
+        evaluate(quantize(graph, calibrate=frames(graph)), data=odd)
+    with pytest.raises(DataError, match="^calibration data 'odd.npz' do not fit the model"):
+        evaluate(graph, data=frames(graph), calibrate=odd, mode=mode)

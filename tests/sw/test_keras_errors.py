@@ -283,5 +283,11 @@ def test_check_lists_every_layer_whatever_is_wrong(tmp_path):
 
 
 def test_command_line_prints_one_sentence(tmp_path, capsys):
-    assert main(["check", str(save(tmp_path / "net.keras", net(layer("Lambda", "code"))))]) == 1
-    assert "is Python code, which is not run" in capsys.readouterr().err
+    model = net(layer("Lambda", "code"), dense("a"), layer("ReLU", "r"), dense("b", 3))
+    assert main(["check", str(save(tmp_path / "net.keras", model))]) == 1
+    out, err = capsys.readouterr()
+    assert err == ("lutloom: model 'net.keras' cannot be built: Lambda 'code' is Python code, which is not run; use "
+                   "layers of Keras instead\n")
+    header, _, *rows, blank, note = out.splitlines()
+    assert [row.split()[0] for row in rows] == ["code", "a", "r", "b"] and blank == ""
+    assert note == "?: reads a tensor whose shape is not known, because of a layer before it"

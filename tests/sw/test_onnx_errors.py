@@ -183,7 +183,6 @@ def test_weights_that_are_no_numbers(tmp_path, value):
 @pytest.mark.parametrize("nodes, text", [
     ([node("Sin", "x", "y", "odd")], "Sin 'odd' is an operator that is not supported; supported are Add, ArgMax, "),
     ([node("Relu", "x", "r"), node("Div", "x r", "y", "ratio")], "Div 'ratio' divides by a computed tensor"),
-    ([node("PRelu", "x g3", "y", "own")], "PRelu 'own' has 3 slopes, but one for all channels is supported"),
     ([node("MaxPool", "x", "p", kernel_shape=[2, 2]), node("Add", "x p", "y", "skip")],
      "Add 'skip' joins tensors of shapes (3, 6, 6) and (3, 5, 5) without the batch, which do not fit"),
     ([node("Concat", "x g3", "y", "cat", axis=1)], "Concat 'cat' joins a constant to a computed tensor"),

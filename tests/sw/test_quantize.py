@@ -161,9 +161,11 @@ def test_progress_is_told():
         (
             {"input_format": "uint:20"},
             ModelError,
-            "--input must be uint:BITS or int:BITS of at most 16 bits, not uint:20",
+            "--input must be uint:BITS or int:BITS of at most 16 bits, not 'uint:20'",
         ),
-        ({"input_format": "float"}, ModelError, "--input cannot be 'float'"),
+        ({"input_format": "float"}, ModelError, "--input must be uint:BITS or int:BITS of at most .*not 'float'"),
+        ({"input_scale": "1e-400"}, ModelError, "--input-scale must be from 1e-12 to 1e[+]12 in size; take other"),
+        ({"input_zero": "-1e400"}, ModelError, "--input-zero must be from 1e-12 to 1e[+]12 in size; take other units"),
         ({"weights": "conv9=int:4"}, ModelError, "'conv9', which matches no layer"),
         ({"weights": ""}, ModelError, "--weights must be one format or a comma list of LAYER=FORMAT, .* not ''"),
         ({"weights": "int:99"}, ModelError, "int:BITS takes 1 to 16 bits"),

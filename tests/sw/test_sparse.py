@@ -22,7 +22,7 @@ from lutloom.sim.random_network import random_inputs
 from lutloom.simulate import simulate
 from lutloom.sparse import Coding, best_run_bits, codes_of_matrix, least_bits, matrix_of, matrix_of_words, sparse_words
 from lutloom.stage_options import stage_options
-from lutloom.weight_spec import parse_spec
+from lutloom.weight_spec import parse_spec, shown
 from lutloom.weights import WeightFormat
 
 
@@ -88,7 +88,7 @@ def test_file_keeps_it(tmp_path):
     network.save(tmp_path / "n.npz")
     assert [layer.weights.sparse for layer in Network.load(tmp_path / "n.npz").layers if hasattr(layer, "weights")] == [
         True, True]
-    assert network.layers[0].weights.spec == "int:4+sparse"
+    assert shown(network.layers[0], network.info) == "int:4+sparse"
 
 
 def forced(network, run_bits=3):

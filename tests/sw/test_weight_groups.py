@@ -1,10 +1,13 @@
 """Codebooks of groups: which weights share an index, fits, files, and what is stored."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lutloom.build import verilog
+from lutloom.check import check
 from lutloom.errors import FitError, ModelError
 from lutloom.hw.build_stage import able_width
 from lutloom.manifest import words_to_weights
@@ -177,6 +180,23 @@ def test_a_network_keeps_its_groups(tmp_path, rounding):
             assert np.array_equal(layer.weights.codes, same.weights.codes)
             groups = len(members(layer.weights.codes.shape, 4)) * len(layer.weights.codes)
             assert layer.weights.stored_bits == groups * layer.weights.format.index_bits
+
+
+def test_a_codebook_is_called_what_was_asked_for(tmp_path):
+    """The network's file has the entries that k-means found; who reads of it sees what was asked for, too."""
+    path = tmp_path / "n.npz"
+    asked = "conv1=codebook:256x4,conv2=codebook:250,*=codebook:16+sparse"
+    network = quantize(MODEL, weights=asked, calibrate="digits")
+    network.save(path)
+    shown = [row.becomes for row in check(path) if row.weights]
+    used = [layer.weights.format.entries for layer in network.layers if hasattr(layer, "weights")]
+    assert used[0] < 256 and used[1] < 250 and used[2:] == [16]
+    assert shown == [f"codebook:256x4, {used[0]} used", f"codebook:250, {used[1]} used", "codebook:16+sparse"]
+    plain = replace(network, info={})
+    plain.save(path)
+    assert [row.becomes for row in check(path) if row.weights][0] == f"codebook:{used[0]}x4"
+    report = verilog(network, board="ulx3s-85f", output=tmp_path / "out", top="stream")
+    assert shown[:2] == [row["format"] for row in report["layers"] if row["format"].startswith("codebook")][:2]
 
 
 def test_verify_sees_a_weight_of_another_entry():

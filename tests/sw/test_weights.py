@@ -1,6 +1,7 @@
 """Weight formats, specifications and fitting."""
 
 import os
+import re
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from lutloom.errors import ModelError
+from lutloom.weight_format import SUPPORTED
 from lutloom.weights import FormatChoice, WeightFormat, parse_spec
 
 DATA = Path(os.environ.get("LUTLOOM_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -118,7 +120,7 @@ def test_steps_are_the_rounding(text, rounding):
     [
         ("int:0", "weight format int:BITS takes 1 to 16 bits, not 0"),
         ("int:17", "weight format int:BITS takes 1 to 16 bits, not 17"),
-        ("quinary", "float16, bitmask:PATTERN (as X0.0XX or 5_2_0_1_0), not 'quinary'"),
+        ("quinary", f"weight format must be {SUPPORTED}, not 'quinary'"),
         ("bitmask:X0.00", "with an X after the sign"),
         ("bitmask:00.0X", "a sign X"),
         ("bitmask:5_2_1_0_0", "ascending positions"),
@@ -178,7 +180,9 @@ def test_spec_of_one_format_and_its_default_scales():
         ("int:4,int:8", "--weights must be one format or a comma list"),
         ("=int:4", "--weights must be one format or a comma list"),
         ("", "--weights must be one format or a comma list"),
-        ("a=quinary", "--weights cannot be 'a=quinary': weight format must be int:BITS, binary, ternary, pow2"),
+        ("a=quinary", "--weights cannot be 'a=quinary': weight format must be int:BITS, bitmask:PATTERN (as "),
+        ("int:x", f"weight format must be {SUPPORTED}, not 'int:x'"), ("pow2", f"must be {SUPPORTED}, not 'pow2'"),
+        ("float4@layer", f"must be {SUPPORTED}, not 'float4'"), ("float@1", "float weights stay as they are, without"),
         ("int:4@row", "must be @1, @layer or @channel, not @row"),
         ("bitmask:9", "bitmask:BITS takes 2 to 8 stored bits, not 9"),
         ("float17", "not 'float17'"), ("float16@layer", "stored as they are, without a scale"),
@@ -189,6 +193,12 @@ def test_spec_errors(text, message):
     with pytest.raises(ModelError) as caught:
         parse_spec(text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", re.sub(r" \(.*?\)|,| or", "", SUPPORTED).split())
+def test_what_errors_say_is_supported_is(name):
+    text = name.replace("BITS", "3").replace("PATTERN", "X0.0XX").replace("ENTRIES", "16").replace("GROUP", "4")
+    assert str(FormatChoice.parse(text)).partition("@")[0] == text
 
 
 def test_spec_entry_without_a_layer():
