@@ -18,6 +18,8 @@ from lutloom.errors import LutloomError
 from lutloom.evaluate import evaluate
 from lutloom.frontend import load_graph
 from lutloom.search import dask, workers
+from lutloom.search.choice import Point, choose
+from lutloom.search.cost import Budget, Costs
 from lutloom.search.report import text as printed
 from lutloom.search.scorer import Problem, Scorer, order
 from lutloom.search.trials import Trials
@@ -206,6 +208,25 @@ def test_formats_of_layers_apart(data, tmp_path):
     result = find(data, tmp_path / "found", formats="conv*=int:2..3@layer; fc=binary")
     assert [one["format"] for one in result["layers"]["fc"]] == ["binary@layer"]
     assert {one["format"] for one in result["layers"]["conv2"]} == {"int:2@layer", "int:3@layer"}
+
+
+def test_of_those_that_are_good_the_fewest_bits_are_chosen():
+    points = [Point({"fc": str(bits)}, Costs(bits, luts, 9), accuracy, accuracy, 0.1)
+              for bits, luts, accuracy in ((8, 1, 0.99), (4, 5, 0.986), (4, 4, 0.985), (3, 1, 0.984), (2, 1, 0.5))]
+    assert choose(points, None, 0.99, 0.5) is points[2] and choose(points, None, 0.99, 0.4) is points[1]
+    assert choose(points[3:], None, 0.99, 0.1) is points[3], "where none is good, the best"
+    assert choose(points, Budget("bits", 4), 0.99, None) is points[1]
+
+
+def test_other_data_that_score_are_scored(data, tmp_path):
+    """Trials and choice stay; what the golden model gives is computed again."""
+    one = find(data, tmp_path / "found")
+    scoring = Data(data[0].x[::2], data[0].y[::2], "half")
+    other = find((scoring, data[1]), tmp_path / "found")
+    assert other["weights"] == one["weights"] and other["trials"]["known"] == one["trials"]["all"]
+    wrong = Data(scoring.x, (scoring.y + 1) % 10, "wrong")
+    assert all(row["golden"] < 0.2 for row in find((wrong, data[1]), tmp_path / "found")["finals"])
+    assert {row["golden"] for row in other["finals"]} != {row["golden"] for row in one["finals"]}
 
 
 def test_budgets(data, tmp_path):
