@@ -1,5 +1,7 @@
 """Keras activations: layers of their own, and those fused into other layers."""
 
+import numpy as np
+
 from lutloom.frontend.keras_calls import foreign
 from lutloom.frontend.keras_op import Op, View
 
@@ -91,14 +93,25 @@ def elu(op, view=None, part=""):
 
 
 def prelu(op):
-    """PReLU whose slopes are all one number."""
+    """PReLU: a function of one slope, or of a slope a channel relu(x) - slope · relu(-x)."""
     view = op.single()
     shared = op.config.get("shared_axes") or []
     shape = [1 if axis + 1 in shared else size for axis, size in enumerate(view.shape)]
     slopes = op.weights(alpha=tuple(shape))["alpha"]
-    if (slopes != slopes.flat[0]).any():
-        raise op.error(f"has {slopes.size} slopes, but one for all is supported; share all axes")
-    return table(op, view, "leaky_relu", alpha=float(slopes.flat[0]))
+    if (slopes == slopes.flat[0]).all():
+        return table(op, view, "leaky_relu", alpha=float(slopes.flat[0]))
+    rows = slopes.reshape(-1, shape[-1])
+    if (rows != rows[0]).any():
+        raise op.error(f"has {slopes.size} slopes, but one for all or one a channel is supported; share the other axes")
+    zero = np.array(0.0)
+    above = op.elementwise(view, "relu", part="above")
+    below = op.elementwise(view, "affine", {"scale": np.array(-1.0), "offset": zero}, part="negated")
+    below = op.elementwise(below, "relu", part="below")
+    slopes = -np.asarray(rows[0], np.float64)
+    below = op.elementwise(below, "affine", {"scale": slopes if slopes.size > 1 else slopes[0], "offset": zero},
+                           part="slopes")
+    (one, side), (other, _) = op.plain(above), op.plain(below)
+    return View(op.emit("add", (one, other), shape=side), view.shape)
 
 
 def softmax(op, view=None, part=""):

@@ -1,4 +1,4 @@
-"""Keras layers of several inputs: sums, differences, products, concatenation."""
+"""Keras layers of several inputs: sums, differences, products, the greatest and the least, concatenation."""
 
 import numpy as np
 
@@ -54,6 +54,22 @@ def average(op):
     return op.elementwise(view, "affine", {"scale": np.array(1 / count), "offset": np.array(0.0)}, part="average")
 
 
+def extreme(op):
+    """Maximum and Minimum: max(a, b) = a + relu(b - a), and min(a, b) = a - relu(a - b)."""
+    is_max, parts = op.type == "Maximum", _parts(op)[0]
+    if len({shape for _, shape in parts}) != 1:
+        raise op.error(f"compares tensors of shapes {', '.join(str(shape) for _, shape in parts)}, which must be the "
+                       "same; make them so")
+    (value, shape), *others = parts
+    for number, (other, _) in enumerate(others, 1):
+        pair = (other, value) if is_max else (value, other)
+        more = op.emit("sub", pair, shape=shape, part=f"difference{number}")
+        more = op.emit("relu", (more,), shape=shape, part=f"relu{number}")
+        value = op.emit("add" if is_max else "sub", (value, more), shape=shape,
+                        part="" if number == len(others) else f"part{number}")
+    return View(value, op.inputs[0].shape)
+
+
 def concatenate(op):
     """Concatenate along channels, rows or columns."""
     parts, shapes = _parts(op)
@@ -70,4 +86,5 @@ def concatenate(op):
     return View(op.emit("concat", tuple(value for value, _ in parts), {"axis": axis + missing}, shape=shape), own)
 
 
-LAYERS = {"Add": add, "Multiply": multiply, "Subtract": subtract, "Average": average, "Concatenate": concatenate}
+LAYERS = {"Add": add, "Multiply": multiply, "Subtract": subtract, "Average": average, "Concatenate": concatenate,
+          "Maximum": extreme, "Minimum": extreme}

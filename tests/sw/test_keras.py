@@ -237,6 +237,27 @@ def test_concatenation_along_any_axis_and_averages_of_several(tmp_path, axis):
     equal(save(tmp_path / "net.keras", model), x, (np.maximum(x, 0) + 2 * x) / 3)
 
 
+@pytest.mark.parametrize("kind, reduce", [("Maximum", np.maximum), ("Minimum", np.minimum)])
+def test_the_greatest_and_the_least(tmp_path, kind, reduce):
+    x, kernel = random(2, 4, 5, 3), random(1, 1, 3, 3)
+    model = functional((4, 5, 3), (layer("ReLU", "r"), "input"), (conv2d("c", kernel), "input"),
+                       (layer(kind, "most"), "c", "r", "input"), output="most")
+    path = save(tmp_path / "net.keras", model)
+    equal(path, x, reduce(reduce(keras.conv(x, kernel), np.maximum(x, 0)), x))
+    compared(load_graph(path))
+
+
+def test_slopes_of_channels(tmp_path):
+    x, slopes, kernel = random(2, 4, 5, 3), np.array([0.3, -0.5, 0.0]), random(1, 1, 3, 3)
+    model = sequential((4, 5, 3), conv2d("c", kernel), layer("PReLU", "p", slopes.reshape(1, 1, 3), shared_axes=[1, 2]))
+    path = save(tmp_path / "net.keras", model)
+    y = keras.conv(x, kernel)
+    equal(path, x, np.where(y > 0, y, slopes * y))
+    compared(load_graph(path))
+    model = sequential((4,), layer("PReLU", "p", np.arange(4) / 4, shared_axes=None))
+    equal(save(tmp_path / "net.keras", model), x := random(6, 4), np.where(x > 0, x, x * np.arange(4) / 4))
+
+
 def branches(bias=True):
     """A residual model with every join in it, and what it computes."""
     a, b, c = random(3, 3, 2, 4), random(3, 3, 4, 4, seed=1) / 2, random(14, 3, seed=2)

@@ -224,7 +224,7 @@ def test_without_h5py(tmp_path, monkeypatch):
     (layer("Cropping2D", "c", cropping=[[2, 2], [0, 0]]), "by [[2, 2], [0, 0]], which leaves nothing; use a larger"),
     (layer("Cropping2D", "c", cropping=[[-1, 2], [0, 0]]), "must be integers from 0 to 1024"),
     (layer("Permute", "p", dims=[1, 2]), "has dims [1, 2], which must name each of 3 sides once"),
-    (layer("PReLU", "p", np.arange(2.0)[None, None], shared_axes=[1, 2]), "has 2 slopes, but one for all is supported"),
+    (layer("PReLU", "p", np.arange(32.0).reshape(4, 4, 2), shared_axes=None), "has 32 slopes, but one for all or"),
     (layer("Normalization", "n", axis=[1]), "normalises another axis than the last one"),
     (layer("Normalization", "n", axis=[-1], mean=[0.0] * 3, variance=[1.0] * 3), "has 3 means and 3 variances for 2"),
     ({**layer("Reshape", "r"), "module": "keras.src.ops.numpy"}, "is an operation of keras.ops, of which Add, "),
