@@ -153,7 +153,7 @@ class Reader:
             if reader is not None:
                 raise ModelError(f"{end.op} {end.name!r} must be at the end of the model, but {reader.op} "
                                  f"{reader.name!r} reads it; cut the model behind it")
-        value = self.shaped(view.value, view.shape) if len(view.shape) != 2 else view.value
+        value = self.shaped(view.value, view.shape) if len(view.shape) in (1, 3) else view.value
         layouts = ["NC" if len(shape) == 1 else "NHWC" for shape in (self.own_input, view.shape)]
         return Graph(self.model_name, self.input, value, tuple(self.nodes), dict(self.shapes), self.own_input,
                      layouts[0], view.shape, layouts[1])

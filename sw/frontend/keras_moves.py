@@ -3,6 +3,7 @@
 from math import prod
 
 from lutloom.frontend.keras_op import View
+from lutloom.frontend.sides import three_sides
 
 MOST_PADDING = 1024
 
@@ -15,16 +16,16 @@ def flatten(op):
 
 
 def reshape(op):
-    """Reshape to one to three sides, one of which may be -1."""
+    """Reshape to any sides, one of which may be -1; what is more than three is for other layers here alone."""
     view, target = op.single(), list(op.config["target_shape"])
     if any(isinstance(size, bool) or not isinstance(size, int) for size in target) or target.count(-1) > 1:
         raise op.error(f"has target_shape {target}, which must be integers with one -1 at most; save the model again")
     if -1 in target:
         rest = -prod(target)
         target[target.index(-1)] = prod(view.shape) // rest if rest > 0 else 0
-    if min(target, default=0) < 1 or prod(target) != prod(view.shape) or len(target) > 3:
+    if min(target, default=0) < 1 or prod(target) != prod(view.shape):
         raise op.error(f"makes shape {tuple(op.config['target_shape'])} of {view.shape}, which must hold as many "
-                       "values in at most 3 dimensions; reshape to another shape")
+                       "values; reshape to another shape")
     return View(view.value, tuple(target))
 
 
@@ -90,13 +91,15 @@ def permute(op):
     if sorted(dims) != list(range(1, rank + 1)):
         raise op.error(f"has dims {dims}, which must name each of {rank} sides once; save the model again")
     made = tuple(view.shape[side - 1] for side in dims)
-    moved = [side for side in dims if view.shape[side - 1] > 1]
-    if moved == sorted(moved):  # sides of 1 alone change places, and numbers lie as before
+    found = three_sides(view.shape, [side - 1 for side in dims])
+    if found is None:
+        raise op.error(f"moves more than 3 sides of {view.shape} among each other (dims {dims}), which is not "
+                       "supported; permute in two steps")
+    sides, order = found
+    if order == (0, 1, 2):  # sides of 1 alone change places, and numbers lie as before
         return View(view.value, made)
-    value, _ = op.map(view)
-    order = (*range(3 - rank), *(side - 1 + 3 - rank for side in dims))
-    shape = (1,) * (3 - rank) + made
-    return View(op.emit("transpose", (value,), {"order": order}, shape=shape), made)
+    value = op.reader.shaped(view.value, sides)
+    return View(op.emit("transpose", (value,), {"order": order}, shape=[sides[axis] for axis in order]), made)
 
 
 LAYERS = {

@@ -22,7 +22,7 @@ from lutloom.frontend import (
     onnx_quant,
 )
 from lutloom.frontend.onnx_integer import integer_graph
-from lutloom.frontend.onnx_layout import MOST_VALUES, Relayout, guess_layout, too_large
+from lutloom.frontend.onnx_layout import MOST_VALUES, Relayout, guess_layout, settle, too_large
 from lutloom.frontend.onnx_op import Op
 from lutloom.frontend.onnx_values import Const, Tensor, fold, infer_shape, map_index
 from lutloom.graph import Graph, Node
@@ -224,6 +224,7 @@ class Reader:
         if not isinstance(tensor, Tensor) or not self.nodes:
             raise ModelError(f"output {self.output!r} of model {self.model_name!r} does not depend on its input "
                              "through any layer; export the model again")
+        tensor = settle(self, tensor, lambda text: ModelError(f"output {self.output!r} is {text}"))
         nodes, shape = self.nodes, self.shapes[tensor.value]
         if tensor.in_order:
             layout = "NHWC" if len(shape) == 3 else "NC"

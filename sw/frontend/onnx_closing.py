@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lutloom.frontend.onnx_layout import settled
 from lutloom.frontend.onnx_values import Tensor
 
 
@@ -88,7 +89,7 @@ def _vector(op, axis, flattens=False):
             tensor.index.size == tensor.shape[position - 1] or (flattens and position == 1)):
         raise op.error(f"works along axis {axis} of a tensor of shape {tensor.shape} without the batch, which is "
                        "supported only for vectors; pool or flatten it first")
-    return tensor
+    return settled(op, tensor)
 
 
 def _ordered(op, tensor):

@@ -292,7 +292,7 @@ class _Writer:
         else:
             self._codes[node.output] = self._moved(node, self._source(node), node.output)
 
-    _maxpool = _flatten = _reshape = _slice = _pad = _move
+    _maxpool = _flatten = _reshape = _transpose = _slice = _pad = _move
 
     def _moved(self, node, source, output):
         """A pool, view, slice or pad of codes."""

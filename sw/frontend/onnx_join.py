@@ -3,7 +3,7 @@
 import numpy as np
 
 from lutloom.frontend import onnx_elementwise
-from lutloom.frontend.onnx_layout import map_shape, new_index
+from lutloom.frontend.onnx_layout import map_shape, new_index, settled
 from lutloom.frontend.onnx_values import Const, Tensor, infer_shape, map_index
 
 
@@ -35,7 +35,7 @@ def join(op, kind, *given, part=""):
     if _alike(op, *given):
         return op.reader.emit(op, kind, given[0], shape=op.reader.shapes[given[0].value], index=given[0].index,
                               others=(given[1].value,), part=part)
-    first, second = (_aligned(op, part, rank) for part in given)
+    first, second = (_aligned(op, settled(op, part) if isinstance(part, Tensor) else part, rank) for part in given)
     try:
         own = np.broadcast_shapes(first.shape, second.shape)
         shape = np.broadcast_shapes(op.reader.shapes[first.value], op.reader.shapes[second.value])
@@ -107,6 +107,7 @@ def concat(op):
     if len(ranks) != 1 or not 1 <= axis <= rank or rank not in (1, 2, 3):
         raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)} along axis {axis} "
                        "(counted with the batch), which is not supported; join NCHW maps, or vectors")
+    parts = [settled(op, part) for part in parts] if rank > 1 else parts
     order = _order(op, parts)
     if order is None:
         parts = [_aligned(op, part, rank) if rank == 3 else op.reader.flat(part) for part in parts]
@@ -201,6 +202,7 @@ def _part(op, tensor, parts, part=""):
         raise op.error("takes nothing of its input; export the model again")
     if all(range_ == range(size) for range_, size in zip(parts, tensor.shape, strict=True)):
         return tensor
+    tensor = settled(op, tensor)
     shape, rank = op.reader.shapes[tensor.value], len(parts)
     if rank == 3 and len(shape) == 3 and (tensor.index.ravel() == map_index(shape).ravel()).all():
         parts = [parts[1], parts[2], parts[0]]
@@ -218,7 +220,7 @@ def _part(op, tensor, parts, part=""):
 
 def pad(op):
     """Pad with one constant number."""
-    tensor = op.computed()
+    tensor = settled(op, op.computed())
     if op.attribute("mode", "constant") != "constant":
         raise op.error(f"has mode {op.attribute('mode')!r}, which is not supported; pad with a constant")
     widths = op.attribute("pads") if op.given(1) is None else op.constant(1, "widths").array.ravel().tolist()
@@ -245,7 +247,7 @@ def resize(op):
         raise op.error("is supported only in models of real numbers; take a float model")
     if op.attribute("mode", "nearest") != "nearest":
         raise op.error(f"has mode {op.attribute('mode')!r}, which is not supported; use 'nearest'")
-    height, width, channels = map_shape(op, tensor)
+    (height, width, channels), order = map_shape(op, tensor)
     made = infer_shape(op, op.reader.batch)
     if made is None or len(made) != 4 or len(tensor.shape) != 3 or made[:2] != (op.reader.batch, channels):
         raise op.error("makes maps of a size that is not known, or of other channels; export the model with a fixed "
@@ -260,7 +262,7 @@ def resize(op):
     if factors == [1, 1]:
         return tensor
     return op.reader.emit(op, "upsample", tensor, {"factor": tuple(factors)}, shape=shape,
-                          index=new_index(op, shape).transpose(2, 0, 1))
+                          index=new_index(op, shape).transpose(2, 0, 1)[order])
 
 
 def _nearest(op, given, size):

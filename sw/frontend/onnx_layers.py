@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from lutloom.frontend.onnx_layout import map_shape, new_index, per_channel
+from lutloom.frontend.onnx_layout import in_value_order, map_shape, new_index, per_channel, settled
 from lutloom.frontend.onnx_values import Tensor, weights
 from lutloom.graph import Norm
 
 
 def conv(op):
-    """Conv, 1-D and 2-D; a 1 x 1 convolution of a pooled (C, 1, 1) tensor is a dense layer."""
+    """Conv, 1-D and 2-D; a 1 x 1 convolution of a pooled (C, 1, 1) tensor is a dense layer.
+
+    Weights of one group, and those of one channel each, take the channels in whatever order the value has them.
+    """
     tensor, given = op.computed(), op.constant(1, "weights")
     if given.array.ndim != len(tensor.shape) + 1 or given.array.ndim not in (3, 4):
         raise op.error(f"has weights of shape {given.array.shape} for an input of shape {tensor.shape}; only 1-D and "
@@ -28,18 +31,21 @@ def conv(op):
                                                                                                                space):
         result = _dense(op, tensor, given, lambda array: array.reshape(outputs, channels), bias)
         return Tensor(result.value, result.index.reshape(outputs, *tensor.shape[1:]))
-    height, width, _ = map_shape(op, tensor)
-    if len(space) == 1:
-        def arrange(array):
-            return array.transpose(0, 2, 1)[:, None]
-    else:
-        def arrange(array):
-            return array.transpose(0, 2, 3, 1)
+    depthwise = groups == channels == outputs
+    tensor = tensor if groups == 1 or depthwise else settled(op, tensor)
+    (height, width, _), order = map_shape(op, tensor)
+    place = np.argsort(order)  # of the value's channels among the map's
+
+    def arrange(array):
+        array = array.transpose(0, 2, 1)[:, None] if len(space) == 1 else array.transpose(0, 2, 3, 1)
+        return array[place] if depthwise else array[..., place] if groups == 1 else array
+
     weight, quant = weights(op, given, arrange)
+    bias = bias[place] if depthwise and bias is not None else bias
     window = Window(op, space, (height, width))
     params = {"weight": weight, "bias": bias, "stride": window.stride, "dilation": window.dilation,
               "pads": window.pads, "groups": groups, "weight_quant": quant}
-    return _map(op, "conv", tensor, params, (*window.size, outputs))
+    return _map(op, "conv", tensor, params, (*window.size, outputs), order if depthwise else np.arange(outputs))
 
 
 def _pointwise(op, space):
@@ -56,9 +62,9 @@ def _bias(op, position, outputs):
         raise op.error(f"has a bias of shape {bias.shape}, but {outputs} outputs; export the model again") from None
 
 
-def _map(op, kind, tensor, params, shape):
-    """Emit an operator that makes a map, seen as NCHW, or as NCL where its input was."""
-    index = new_index(op, shape).transpose(2, 0, 1)
+def _map(op, kind, tensor, params, shape, order):
+    """Emit an operator that makes a map, seen as NCHW, or as NCL where its input was, with channels in an order."""
+    index = new_index(op, shape).transpose(2, 0, 1)[order]
     return op.reader.emit(op, kind, tensor, params, shape=shape,
                           index=index if len(tensor.shape) == 3 else index.reshape(shape[2], shape[1]))
 
@@ -100,11 +106,11 @@ def matmul(op):
     if tensor.index.size == inputs:
         result = _dense(op, tensor, given, lambda array: array.T, None)
         return Tensor(result.value, result.index.reshape(*lead, outputs))
-    shape = op.reader.shapes[tensor.value]
-    if len(shape) == 1 or shape[-1] != inputs or not tensor.in_order:
+    shape, (plain, order) = op.reader.shapes[tensor.value], in_value_order(op.reader, tensor)
+    if len(shape) == 1 or shape[-1] != inputs or not plain.in_order:
         raise op.error(f"multiplies the rows of a tensor of shape {tensor.shape}, which is supported only over the "
                        "channels of a map; flatten it first")
-    weight, quant = weights(op, given, lambda array: np.ascontiguousarray(array.T)[:, None, None])
+    weight, quant = weights(op, given, lambda array: np.ascontiguousarray(array.T[:, np.argsort(order)])[:, None, None])
     params = {"weight": weight, "bias": None, "stride": (1, 1), "dilation": (1, 1), "pads": (0, 0, 0, 0), "groups": 1,
               "weight_quant": quant}
     size = (*shape[:2], outputs)
@@ -176,18 +182,18 @@ def max_pool(op):
     if len(op.node.output) > 1 and op.node.output[1] in op.reader.wanted:
         raise op.error("has its indices used, which is not supported; use only its first output")
     tensor = op.computed()
-    height, width, channels = map_shape(op, tensor)
+    (height, width, channels), order = map_shape(op, tensor)
     window = Window(op, _kernel(op, tensor), (height, width))
     params = {"kernel": window.kernel, "stride": window.stride, "pads": window.checked_pool_pads()}
-    return _map(op, "maxpool", tensor, params, (*window.size, channels))
+    return _map(op, "maxpool", tensor, params, (*window.size, channels), order)
 
 
 def global_max_pool(op):
     """GlobalMaxPool: a max pool over the whole map."""
     tensor = op.computed()
-    height, width, channels = map_shape(op, tensor)
+    (height, width, channels), order = map_shape(op, tensor)
     params = {"kernel": (height, width), "stride": (1, 1), "pads": (0, 0, 0, 0)}
-    return _map(op, "maxpool", tensor, params, (1, 1, channels))
+    return _map(op, "maxpool", tensor, params, (1, 1, channels), order)
 
 
 def average_pool(op):
@@ -196,13 +202,13 @@ def average_pool(op):
     In quantised models it does where padding counts, as in onnxruntime's QLinearAveragePool.
     """
     tensor = op.computed()
-    height, width, channels = map_shape(op, tensor)
+    (height, width, channels), order = map_shape(op, tensor)
     window = Window(op, _kernel(op, tensor), (height, width))
     divisor = window.divisor(bool(op.attribute("count_include_pad", 0)))
     if op.reader.quantised and op.attribute("count_include_pad", 0):
         divisor = np.full_like(divisor, np.prod(window.kernel))
     params = {"kernel": window.kernel, "stride": window.stride, "pads": window.checked_pool_pads(), "divisor": divisor}
-    return _map(op, "avgpool", tensor, params, (*window.size, channels))
+    return _map(op, "avgpool", tensor, params, (*window.size, channels), order)
 
 
 def _kernel(op, tensor):

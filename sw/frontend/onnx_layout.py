@@ -1,11 +1,12 @@
-"""Which map a tensor shows: layouts of inputs, of maps, and of constants that meet a tensor element by element."""
+"""Which map a tensor shows: layouts of inputs, orders of channels, constants that meet a tensor element by element."""
 
 import math
 
 import numpy as np
 
 from lutloom.errors import ModelError
-from lutloom.frontend.onnx_values import map_index
+from lutloom.frontend.onnx_values import Tensor, map_index
+from lutloom.graph import Node
 
 MOST_VALUES = 1 << 24
 
@@ -32,17 +33,74 @@ def new_index(op, shape):
 
 
 def map_shape(op, tensor):
-    """(H, W, C) of a tensor that an operator reads as an NCHW (or, with H = 1, NCL) map."""
+    """(H, W, C) of a tensor that an operator reads as an NCHW (or, with H = 1, NCL) map, and its channels' order.
+
+    Channel c of the map is channel ``order[c]`` of the tensor's value.
+    """
     if len(tensor.shape) not in (2, 3):
         raise op.error(f"reads a tensor of {len(tensor.shape) + 1} dimensions, but only 1-D and 2-D maps are "
                        "supported; reshape it to NCHW")
     channels, *space = tensor.shape
     shape = (*((1,) * (2 - len(space))), *space, channels)
-    if op.reader.shapes[tensor.value] == shape and (tensor.index.ravel() == map_index(shape).ravel()).all():
-        return shape
+    plain, order = in_value_order(op.reader, tensor)
+    if op.reader.shapes[tensor.value] == shape and (plain.index.ravel() == map_index(shape).ravel()).all():
+        return shape, order
     _wish(op.reader, tensor, shape, map_index(shape))
     raise op.error(f"reads a tensor of shape {tensor.shape} that was reshaped or transposed from a value of shape "
                    f"{op.reader.shapes[tensor.value]} (NHWC), which is not supported; keep maps as they were computed")
+
+
+def in_value_order(reader, tensor):
+    """A map as it were with its value's channels in their own order, and which of these each of its channels is.
+
+    What is no map with channels first or last stays as it is.
+    """
+    shape = reader.shapes[tensor.value]
+    channels, places = shape[-1], tensor.index.ravel()
+    for wanted in (map_index((1, 1, *shape)[-3:]).ravel(), np.arange(places.size)):
+        order = np.empty(channels, np.int64)
+        order[wanted % channels] = places % channels
+        if (places // channels * channels + order[wanted % channels] == places).all() and (
+                places // channels == wanted // channels).all():
+            return Tensor(tensor.value, wanted.reshape(tensor.shape), tensor.integer), order
+    return tensor, np.arange(channels)
+
+
+def settled(op, tensor):
+    """A tensor whose map's channels have the order of its value's: where they were shuffled, the shuffle is written."""
+    return settle(op.reader, tensor, lambda text: op.error(f"reads {text}"))
+
+
+def settle(reader, tensor, refused):
+    """The same, ``refused`` being what makes the error of a text."""
+    plain, order = in_value_order(reader, tensor)
+    channels = len(order)
+    if (order == np.arange(channels)).all():
+        return tensor
+    each = max(int(order[1]), 1)
+    if channels % each or (order != np.arange(channels).reshape(-1, each).T.ravel()).any():
+        raise refused(f"a map whose {channels} channels were put into an order that is no shuffle of equal groups, "
+                      "which is supported only in front of dense layers and of convolutions of one group; transpose "
+                      "(groups, channels of a group) alone")
+    groups, shape = channels // each, reader.shapes[tensor.value]
+    sides = math.prod(shape[:-1]), groups, each
+    value = tensor.value
+    for kind, made, params in (("reshape", sides, {}), ("transpose", (sides[0], each, groups), {"order": (0, 2, 1)}),
+                               ("reshape", shape, {})):
+        value = _moved(reader, value, kind, made, params)
+    return Tensor(value, plain.index, tensor.integer)
+
+
+def _moved(reader, value, kind, shape, params):
+    """The value that a node gives which moves another's numbers; one node serves all that read it so."""
+    for node in reader.nodes:
+        if (node.op, node.inputs, dict(node.params)) == (kind, (value,), params) and (
+                reader.shapes[node.output] == shape):
+            return node.output
+    output = f"{value}:{'x'.join(map(str, shape))}"
+    reader.nodes.append(Node(kind, reader.reserve(f"{kind}_{reader.count(kind)}"), (value,), output, params))
+    reader.shapes[output] = shape
+    return output
 
 
 def per_channel(op, tensor, array, what):
@@ -77,7 +135,7 @@ def per_channel(op, tensor, array, what):
 def _wish(reader, tensor, shape, index):
     """Start again with another map as input, where the tensor is still the input, only rearranged.
 
-    The tensor shall show a value of this NHWC shape by this index.
+    The tensor shall show a value of this NHWC shape by this index, its channels in any order.
     """
     if tensor.value not in reader.rooted:
         return
@@ -86,6 +144,8 @@ def _wish(reader, tensor, shape, index):
     own = place[tensor.index.ravel()]
     nhwc = np.empty_like(own)
     nhwc[index.ravel()] = own
+    nhwc = nhwc.reshape(-1, shape[-1])
+    nhwc = nhwc[:, np.argsort(nhwc[0])].ravel()
     for layout, order in (("NHWC", np.arange(own.size)), ("NCHW", _nchw_order(shape))):
         if (nhwc == order).all():
             raise Relayout((layout, shape))

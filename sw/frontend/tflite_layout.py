@@ -4,40 +4,55 @@ from math import prod
 
 import numpy as np
 
+from lutloom.frontend.sides import three_sides
+from lutloom.frontend.tflite_op import placed
+
 
 def reshape(op):
-    """RESHAPE, SQUEEZE and EXPAND_DIMS: the output tensor's shape says it all."""
+    """RESHAPE, SQUEEZE and EXPAND_DIMS: the output tensor's shape says it all.
+
+    One of more than four sides stays the value that it is; RESHAPE and TRANSPOSE alone take it.
+    """
     op.arity(1, 2)
     given, made = op.info(0), op.out()
     if prod(given.shape) != prod(made.shape):
         raise op.error(f"makes shape {made.shape} of {given.shape}, which has another number of values; the file is "
                        "damaged")
-    source, quant = op.value(0), op.quant(made)
+    source, quant = op.reader.value(op, given), op.quant(made)
     same = quant == op.reader.quants[source]
-    shape = op.shape(made)
-    if same and op.reader.shapes[source] == shape:
+    if same and (_has_many_sides(made) or op.reader.shapes[source] == op.shape(made)):
         op.reader.values[made.index] = source
     else:
-        op.emit("reshape", [source], shape=shape)
+        op.emit("reshape", [source], shape=op.shape(made))
+
+
+def _has_many_sides(info):
+    return placed(info.shape) is None and info.shape[0] == 1
 
 
 def transpose(op):
     """TRANSPOSE; a view where only sides of 1 change places."""
     op.arity(2)
-    rank = len(op.info(0).shape)
+    shape, made = op.info(0).shape, op.out()
+    rank = len(shape)
     order = op.constant(1, "an order", rank).tolist()
     if sorted(order) != list(range(rank)):
         raise op.error(f"has order {order}, which does not name each of {rank} axes once; the file is damaged")
-    moved = [axis for axis in order if op.info(0).shape[axis] != 1]
-    if moved == sorted(moved):
+    found = three_sides(shape, order)
+    if found is None:
+        raise op.error(f"moves more than 3 sides of {shape} among each other (order {order}), which is not supported; "
+                       "transpose in two steps")
+    sides, order = found
+    if order == (0, 1, 2):
         reshape(op)
         return
-    full = [*range(4 - rank), *(axis + 4 - rank for axis in order)][-4:]
-    if rank > 4 or full[0] != 0:
-        raise op.error(f"moves the batch or has more than 4 axes (order {order}), which is not supported")
-    source = op.value(0, 3)
-    order = tuple(axis - 1 for axis in full[1:])
-    op.emit("transpose", [source], {"order": order}, shape=[op.reader.shapes[source][axis] for axis in order])
+    source = op.reader.view(op, op.reader.value(op, op.info(0)), sides)
+    sides = tuple(sides[axis] for axis in order)
+    if _has_many_sides(made):
+        op.reader.values[made.index] = op.reader.write(op, "transpose", (source,), {"order": order}, sides,
+                                                       op.quant(made), made.name)
+    else:
+        op.emit("transpose", [source], {"order": order}, shape=sides)
 
 
 def concat(op):

@@ -113,6 +113,7 @@ class Op:
     def value(self, position, sides=None):
         """Name of the graph's value of an input, constants too; with so many sides (1 or 3) where given."""
         info = self.info(position)
+        self.shape(info)
         name = self.reader.value(self, info)
         shape = self.reader.shapes[name]
         if sides is None or len(shape) == sides:

@@ -8,7 +8,7 @@ import keras_models as keras
 import numpy as np
 import pytest
 from keras_models import functional, layer, save, save_h5, sequential
-from lower_checks import compared
+from lower_checks import compared, kinds
 
 from lutloom import check, evaluate, quantize
 from lutloom.data import load
@@ -178,6 +178,53 @@ def test_moved_numbers_become_integers(tmp_path):
                        layer("UpSampling2D", "u", size=[2, 2]), layer("Cropping2D", "crop", cropping=[[1, 0], [1, 2]]),
                        layer("Permute", "p", dims=[2, 1, 3]), conv2d("d", random(2, 2, 4, 3)), layer("Flatten", "f"))
     compared(load_graph(save(tmp_path / "net.keras", model)))
+
+
+def shuffle(source, shape, groups, name="shuffle"):
+    """Calls that shuffle the channels of a map, and the name of the last one."""
+    height, width, channels = shape
+    return [(layer("Reshape", f"{name}_in", target_shape=[height, width, groups, channels // groups]), source),
+            (layer("Permute", f"{name}_turn", dims=[1, 2, 4, 3]), f"{name}_in"),
+            (layer("Reshape", name, target_shape=[height, width, -1]), f"{name}_turn")]
+
+
+def shuffled(x, groups):
+    *space, channels = x.shape
+    return x.reshape(*space, groups, channels // groups).swapaxes(-1, -2).reshape(x.shape)
+
+
+def test_units_of_shufflenet(tmp_path):
+    """Grouped 1 x 1, shuffle, depthwise, grouped 1 x 1 and sum; a branch that joins what went past it; a shuffle."""
+    a, b, c = random(1, 1, 4, 6), random(3, 3, 6, 1, seed=1), random(1, 1, 2, 12, seed=2)
+    d, e = random(1, 1, 12, 4, seed=3), random(1, 1, 8, 6, seed=4)
+    model = functional(
+        (4, 5, 12), (conv2d("a", a, groups=3, activation="relu"), "input"), *shuffle("a", (4, 5, 6), 3),
+        (layer("DepthwiseConv2D", "b", b, use_bias=False, kernel_size=[3, 3], padding="same", depth_multiplier=1),
+         "shuffle"),
+        (conv2d("c", c, groups=3), "b"), (layer("Add", "add"), "c", "input"),
+        (conv2d("d", d), "add"), (layer("Concatenate", "cat", axis=-1), "add", "d"),
+        *shuffle("cat", (4, 5, 16), 2, "last"), (conv2d("e", e, groups=2), "last"), output="e")
+    x = random(2, 4, 5, 12, seed=5)
+    y = shuffled(np.maximum(keras.conv(x, a, groups=3), 0), 3)
+    y = keras.conv(keras.depthwise(y, b, padding="same"), c, groups=3) + x
+    wanted = keras.conv(shuffled(np.concatenate([y, keras.conv(y, d)], axis=-1), 2), e, groups=2)
+    for path in (save(tmp_path / "net.keras", model), save_h5(tmp_path / "net.h5", model)):
+        equal(path, x, wanted)
+    network = compared(load_graph(path), frames=1)
+    assert kinds(network).count("Transpose") == 2
+
+
+@pytest.mark.parametrize("dims", [[1, 2, 4, 3], [2, 1, 3, 4], [3, 4, 1, 2], [4, 1, 2, 3], [3, 1, 2, 4]])
+def test_four_sides_change_places(tmp_path, dims):
+    """Sides that stay together move as one."""
+    x = random(2, 4, 3, 6)
+    model = sequential((4, 3, 6), layer("ReLU", "r"), layer("Reshape", "in", target_shape=[4, 3, 2, 3]),
+                       layer("Permute", "p", dims=dims))
+    wanted = np.maximum(x, 0).reshape(2, 4, 3, 2, 3).transpose(0, *dims)
+    path = save(tmp_path / "net.keras", model)
+    equal(path, x, wanted)
+    model["config"]["layers"].append(layer("Reshape", "out", target_shape=[6, 3, 4]))
+    equal(save(path, model), x, wanted.reshape(2, 6, 3, 4))
 
 
 def test_normalization(tmp_path):

@@ -240,6 +240,17 @@ def test_layers(tmp_path, entry, says):
     assert says in refused_layer(tmp_path, entry)
 
 
+@pytest.mark.parametrize("entry, says", [
+    (layer("Permute", "p", dims=[1, 3, 2, 4]), "Permute 'p' moves more than 3 sides of (2, 3, 4, 5) among each other"),
+    (layer("ReLU", "r"), "ReLU 'r' takes a map, but its input has shape (2, 3, 4, 5); reshape it first"),
+    (layer("Dense", "d", np.ones((5, 3)), units=3, use_bias=False), "has shape (2, 3, 4, 5); reshape it first"),
+    (layer("Concatenate", "c", axis=-1), "takes one input, but must take two or more"),
+])
+def test_four_sides(tmp_path, entry, says):
+    model = sequential((6, 20), layer("ReLU", "first"), layer("Reshape", "in", target_shape=[2, 3, 4, 5]), entry)
+    assert says in refused(save(tmp_path / "net.keras", model))
+
+
 def test_inputs_and_outputs(tmp_path):
     path = tmp_path / "net.keras"
     assert "has an open dimension at position 1" in refused(save(path, sequential((None, 4, 2), dense())))

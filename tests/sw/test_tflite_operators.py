@@ -5,6 +5,7 @@ import pytest
 from tflite_models import Model, Number, int8, int32, run_tflm
 
 from lutloom import quantize
+from lutloom.errors import ModelError
 from lutloom.frontend import load_graph
 
 pytest.importorskip("tflite_micro")
@@ -318,6 +319,35 @@ def test_transpose(tmp_path, shape, order, layers):
     model.operator("QUANTIZE", [y], [z])
     network = equal(model, [x], [z], shape[1:], tmp_path)
     assert sum(type(layer).__name__ == "Transpose" for layer in network.layers) == layers
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 4, 3), (0, 3, 1, 2, 4), (0, 4, 3, 1, 2)])
+def test_five_sides_change_places(tmp_path, order):
+    """A channel shuffle, and others whose sides that stay together move as one."""
+    model, shape = Model(), (1, 4, 5, 2, 3)
+    turned = [shape[axis] for axis in order]
+    x, y, z = (model.tensor(sides, scale=0.05, zero_point=-11) for sides in ((1, 4, 5, 6), shape, turned))
+    u, v = (model.tensor((1, 4, 5, 6), scale=scale, zero_point=-11) for scale in (0.05, 0.02))
+    model.operator("RESHAPE", [x], [y])
+    model.operator("TRANSPOSE", [y, model.numbers(order)], [z])
+    model.operator("RESHAPE", [z], [u])
+    model.operator("QUANTIZE", [u], [v])
+    network = equal(model, [x], [v], (4, 5, 6), tmp_path)
+    assert sum(type(layer).__name__ == "Transpose" for layer in network.layers) == 1
+
+
+def test_what_five_sides_cannot_do(tmp_path):
+    shape = (1, 2, 3, 4, 5)
+    for kind, order, text in (("TRANSPOSE", (0, 4, 2, 1, 3), "moves more than 3 sides of"),
+                              ("TRANSPOSE", (0, 4, 3, 2, 1), "moves more than 3 sides of"),
+                              ("QUANTIZE", (), "which has a batch or more than three sides")):
+        model = Model()
+        x, y, z = (model.tensor(sides, scale=0.05, zero_point=1) for sides in ((1, 6, 4, 5), shape, shape))
+        model.operator("RESHAPE", [x], [y])
+        model.operator(kind, [y, model.numbers(order)] if order else [y], [z])
+        (tmp_path / "model.tflite").write_bytes(model.write([x], [z]))
+        with pytest.raises(ModelError, match=text):
+            load_graph(tmp_path / "model.tflite")
 
 
 def test_views(tmp_path):
