@@ -83,23 +83,21 @@ class Outputs:
         if format.group > 1:
             return choose_groups(self.power, target, format, scale, shape or target.shape)
         order, upper = self._elimination
-        free, codes = target[:, order].copy(), np.zeros(target.shape, np.uint16)
+        free, codes = np.ascontiguousarray(target.T[order]), np.zeros(target.shape[::-1], np.uint16)  # inputs first
         zero = None if kept is None else format.encode(np.zeros(1, int))[0]
         for begin in range(0, len(order), BLOCK):
             end = min(begin + BLOCK, len(order))
-            errors = np.zeros((len(target), end - begin))
+            errors = np.zeros((end - begin, len(target)))
             for at in range(begin, end):
-                column = format.quantise(free[:, at], scale)
+                row = format.quantise(free[at], scale)
                 if kept is not None:
-                    column = np.where(kept[:, order[at]], column, zero)
-                codes[:, at] = column
-                error = (free[:, at] - format.decode(column) * scale) / upper[at, at]
-                errors[:, at - begin] = error
-                free[:, at + 1:end] -= np.outer(error, upper[at, at + 1:end])
-            free[:, end:] -= errors @ upper[begin:end, end:]
-        found = np.empty_like(codes)
-        found[:, order] = codes
-        return found
+                    row = np.where(kept[:, order[at]], row, zero)
+                codes[order[at]] = row
+                error = (free[at] - format.decode(row) * scale) / upper[at, at]
+                errors[at - begin] = error
+                free[at + 1:end] -= np.outer(upper[at, at + 1:end], error)
+            free[end:] -= upper[begin:end, end:].T @ errors
+        return np.ascontiguousarray(codes.T)
 
     @property
     def nbytes(self):
@@ -133,5 +131,6 @@ def _moments(a, b, a_mean, b_mean):
     """
     total = np.zeros((a.shape[1], b.shape[1]))
     for at in range(0, len(a), STEP):
-        total += (a[at:at + STEP] - a_mean).T @ (b[at:at + STEP] - b_mean)
+        left = a[at:at + STEP] - a_mean
+        total += left.T @ (left if a is b else b[at:at + STEP] - b_mean)
     return total / len(a)
