@@ -98,11 +98,16 @@ def as_it_was(node):
 def _is_ours(node, options):
     """Whether a layer's weights were brought into a format here, from real ones, and may gain by it."""
     weights, real = node.params.get("quantised"), node.params.get("real_weight")
-    if real is None or weights is None or node.params.get("signs"):
+    if real is None or weights is None or not can_be_compensated(node, weights.format):
         return False
-    narrow = (weights.format.index_bits <= MOST_BITS * weights.format.group or options.rounding == "compensated"
-              or "kept" in node.params)
-    return narrow and weights.format.kind != "float16" and int(np.prod(real.shape[1:])) <= MOST_INPUTS
+    return (weights.format.index_bits <= MOST_BITS * weights.format.group or options.rounding == "compensated"
+            or "kept" in node.params)
+
+
+def can_be_compensated(node, format):
+    """Whether the weights of a layer can be chosen by what it gives, in a format."""
+    inputs = int(np.prod(np.shape(node.params["weight"])[1:]))
+    return not node.params.get("signs") and format.kind != "float16" and inputs <= MOST_INPUTS
 
 
 def taken(graph, name, frames):

@@ -3,6 +3,8 @@
 # Ref: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015 (by magnitude); Lee et
 # al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021 (how layers are compared)
 
+from dataclasses import replace
+
 import numpy as np
 
 from lutloom.errors import ModelError
@@ -50,6 +52,14 @@ def prune(graph, options):
         node.output: node.with_params(weight=weights[node.name] * kept[node.name], kept=kept[node.name],
                                       unpruned=weights[node.name])
         for node in free})
+
+
+def unpruned(graph):
+    """The graph with the weights that were pruned as they were."""
+    pruned = [node for node in graph.nodes if "kept" in node.params]
+    params = [{key: value for key, value in node.params.items() if key not in ("kept", "unpruned")} for node in pruned]
+    return with_nodes(graph, {node.output: replace(node, params=others | {"weight": node.params["unpruned"]})
+                              for node, others in zip(pruned, params, strict=True)})
 
 
 def entries_of(graph, options):

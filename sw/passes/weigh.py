@@ -32,11 +32,14 @@ def weigh(graph, options):
             raise ModelError(f"layer {node.name!r} has a NaN or infinite bias")
         if node.name in choices and choices[node.name].real:
             continue
-        weights = _fitted(node, real, choices[node.name]) if node.name in choices else source_weights(node)
-        real = node.params.get("unpruned", real)
-        scale = np.array([float(unit) for unit in weights.scale]).reshape((-1,) + (1,) * (real.ndim - 1))
-        ours = dict(real_weight=real, real_bias=node.params["bias"]) if node.name in choices else {}
-        changes[node.output] = node.with_params(quantised=weights, weight=weights.integers * scale, **ours)
+        if node.name not in choices:
+            weights = source_weights(node)
+            changes[node.output] = node.with_params(quantised=weights, weight=_reals(weights))
+            continue
+        try:
+            changes[node.output] = weighed(node, choices[node.name])
+        except ValueError as error:
+            raise ModelError(f"layer {node.name!r}: {error}") from None
     return with_nodes(graph, changes)
 
 
@@ -46,17 +49,27 @@ def _switched(graph, options):
     choices = choose(graph, free, options)
     for name in [node.output for node in free]:
         node = graph.producer(name)
-        format, weight = choices[node.name].format, np.asarray(node.params["weight"])
-        dead = ~weight.reshape(len(weight), -1).any(axis=1)
-        if format is None or 0 in format.levels or not dead.any():
-            continue
-        bias = np.zeros(len(weight)) if node.params["bias"] is None else np.asarray(node.params["bias"], np.float64)
-        live = node.with_params(weight=np.where(dead.reshape((-1,) + (1,) * (weight.ndim - 1)), 1.0, weight),
-                                bias=np.where(dead, 0.0, bias))
-        switch = Node("affine", f"{node.name}.switch", (node.output,), f"{node.output}.switch",
-                      {"scale": np.where(dead, 0.0, 1.0), "offset": np.where(dead, bias, 0.0)})
-        graph = inserted(with_node(graph, node, live), switch, graph.shapes[node.output])
+        live, switch = switched(node, choices[node.name].format)
+        if switch is not None:
+            graph = inserted(with_node(graph, node, live), switch, graph.shapes[node.output])
     return graph
+
+
+def switched(node, format):
+    """(the layer, the affine step behind it) for a format without a zero; (node, None) where no output is all zeros.
+
+    Weights of such an output get the others' mean size, so that a shared scale stays theirs.
+    """
+    weight = np.asarray(node.params["weight"], np.float64)
+    dead = ~weight.reshape(len(weight), -1).any(axis=1)
+    if format is None or 0 in format.levels or not dead.any():
+        return node, None
+    bias = np.zeros(len(weight)) if node.params["bias"] is None else np.asarray(node.params["bias"], np.float64)
+    size = 1.0 if dead.all() else np.abs(weight[~dead]).mean()
+    live = node.with_params(weight=np.where(dead.reshape((-1,) + (1,) * (weight.ndim - 1)), size, weight),
+                            bias=np.where(dead, 0.0, bias))
+    return live, Node("affine", f"{node.name}.switch", (node.output,), f"{node.output}.switch",
+                      {"scale": np.where(dead, 0.0, 1.0), "offset": np.where(dead, bias, 0.0)})
 
 
 def real_layers(graph):
@@ -101,21 +114,34 @@ def _last(graph):
     return node
 
 
-def _fitted(node, real, choice):
-    """Real weights in the chosen format; binarised ones of one size an output are so exactly."""
-    if node.params.get("signs") and choice.format is not None and choice.format.kind == "binary":
-        sizes = np.abs(real).reshape(len(real), -1)
-        sizes = sizes if choice.scale == "channel" else sizes.reshape(1, -1)
-        if choice.scale != "one" and np.all(sizes == sizes[:, :1]):
-            return Weights(choice.format.encode(np.sign(real).astype(np.int64)), choice.format,
-                           tuple(Fraction(float(size)) for size in sizes[:, 0]))
-    try:
+def weighed(node, choice):
+    """A layer with its real weights in the chosen format, each rounded by itself; binarised ones of one size an output
+    are so exactly.
+
+    Raises
+    ------
+    ValueError
+        The format cannot hold them.
+    """
+    real = np.asarray(node.params["weight"], np.float64)
+    sizes = np.abs(real).reshape(len(real) if choice.scale == "channel" else 1, -1)
+    if (node.params.get("signs") and choice.format is not None and choice.format.kind == "binary"
+            and choice.scale != "one" and np.all(sizes == sizes[:, :1])):
+        weights = Weights(choice.format.encode(np.sign(real).astype(np.int64)), choice.format,
+                          tuple(Fraction(float(size)) for size in sizes[:, 0]))
+    else:
         format, scale, codes = fit(choice.format, real, choice, zero="kept" in node.params)
         if "kept" in node.params:
             format, codes = with_zeros(format, codes, node.params["kept"])
-    except ValueError as error:
-        raise ModelError(f"layer {node.name!r}: {error}") from None
-    return Weights(codes, format, scale, choice.sparse)
+        weights = Weights(codes, format, scale, choice.sparse)
+    return node.with_params(quantised=weights, weight=_reals(weights), real_bias=node.params["bias"],
+                            real_weight=node.params.get("unpruned", real))
+
+
+def _reals(weights):
+    """What codes stand for."""
+    return weights.integers * np.array([float(unit) for unit in weights.scale]).reshape(
+        (-1,) + (1,) * (weights.codes.ndim - 1))
 
 
 def check_weights(graph, options):

@@ -103,6 +103,8 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
             raise ModelError(f"a search tries formats for the model's own parameters; leave out --{name}, and "
                              "give it to the command that takes the line which is found")
     choices = {name: value for name, value in choices.items() if name not in ("binarize", "statistics")}
+    if min(best, finals) < 1:
+        raise ModelError(f"--best and --finals must be at least 1, not {min(best, finals)}")
     budget = Budget.parse(budget)
     if budget is not None and drop is not None:
         raise ModelError("--drop is for searches without a budget; leave out --drop or --budget")

@@ -17,14 +17,16 @@ from lutloom.classes import classes, is_binary, is_binary_network
 from lutloom.data import Data, shaped
 from lutloom.graph import Graph
 from lutloom.network import TopK
+from lutloom.passes.compensate import can_be_compensated
+from lutloom.passes.prune import unpruned
 from lutloom.passes.rewire import CLOSINGS
+from lutloom.passes.weigh import real_layers
 from lutloom.quantize import ROUNDINGS, fake_quantised, input_network, prepared, quantize, reals_of, reworked
 from lutloom.search.fits import Fits
 from lutloom.search.runner import Runner, operator_of, single
+from lutloom.weight_spec import parse_spec
 
 GOLDEN_CHUNK = 500
-HALVES = slice(0, None, 2), slice(1, None, 2)
-"""Frames that score what was fitted to the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +73,17 @@ class Scorer:
         given.pop("activations", None)
         graph, options = prepared(problem.graph, **given)
         graph = _open(reworked(graph, options))
+        layers = {node.name: node for node in graph.nodes if node.name in problem.layers}
+        graph = unpruned(graph)
         self._graph, self._stub, self._input = graph, input_network(graph, options.input), options.input
         self._nodes = [single(node) for node in graph.nodes]
         self._plain = [operator_of(node) for node in self._nodes]
         frames = self._frames(problem.calibration)
         places = [index for index, node in enumerate(graph.nodes) if node.name in problem.layers]
-        self._runners = [Runner(graph, self._nodes, frames[half], places) for half in HALVES]
-        self._fits = Fits(graph, [replace(options, rounding=rounding, frames=frames[half]) for half in HALVES[::-1]])
+        self._halves = halves(problem.calibration)
+        self._runners = [Runner(graph, self._nodes, frames[half], places) for half in self._halves]
+        self._fits = Fits(graph, layers, [replace(options, rounding=rounding, frames=frames[half])
+                                          for half in self._halves[::-1]])
         self._float = self._outputs(tuple(None for _ in problem.layers))
         self._spread = float(np.var(self._float, axis=0, dtype=np.float64).mean()) or 1.0
         self._binary = is_binary(graph)
@@ -110,7 +116,7 @@ class Scorer:
         """Outputs for the calibration data with one format a layer, each half of them with what suits the other."""
         chosen = {name: text for name, text in zip(self._problem.layers, texts, strict=True) if text}
         y = None
-        for number, (half, run) in enumerate(zip(HALVES, self._runners, strict=True)):
+        for number, (half, run) in enumerate(zip(self._halves, self._runners, strict=True)):
             found = run(texts, [self._fits.operators(node.name, chosen[node.name])[number] if node.name in chosen
                                 else plain for node, plain in zip(self._nodes, self._plain, strict=True)])
             if y is None:
@@ -133,13 +139,13 @@ class Scorer:
     def _chosen(self, line):
         """The same on each half of the data that choose, with what the other half set."""
         found = np.empty(len(self._truth), self._truth.dtype)
-        for mine, other in zip(HALVES, HALVES[::-1], strict=True):
+        for mine, other in zip(self._halves, self._halves[::-1], strict=True):
             found[mine] = self._classes(line, *(_part(self._problem.calibration, half) for half in (other, mine)))
         return {"accuracy": float(np.mean(found == self._truth))}
 
     def _classes(self, line, calibration, data):
         """What is found in data, with everything quantised by calibration data."""
-        choices = {name: value for name, value in self._problem.choices.items() if value != "mask" or "bitmask" in line}
+        choices = {**self._problem.choices, "rounding": self._rounding_of(line)}
         if choices.get("activations") == "float":
             graph = _open(fake_quantised(self._problem.graph, weights=line, calibrate=calibration, **choices)[0])
             nodes = [single(node) for node in graph.nodes]
@@ -154,6 +160,17 @@ class Scorer:
             found.append(y[:, 0] if chosen else classes(network.decode(y) if binary else y, binary))
         return np.concatenate(found)
 
+    def _rounding_of(self, line):
+        """The rounding that was asked for, where a line has something that is rounded so."""
+        asked = self._problem.choices.get("rounding")
+        if asked == "mask":
+            return asked if "bitmask" in line else None
+        if asked != "compensated":
+            return asked
+        layers = {node.name: node for node in real_layers(self._graph)}
+        read = parse_spec(line).choose(layers)
+        return asked if any(can_be_compensated(node, read[name].about) for name, node in layers.items()) else None
+
     def _share(self, y, truth):
         return float(np.mean(classes(y, self._binary) == truth))
 
@@ -162,6 +179,15 @@ class Scorer:
         codes = self._stub.encode(shaped(self._stub, data.x))
         reals = reals_of(self._input, codes).astype(np.float32)
         return reals.reshape(len(reals), *self._graph.shapes[self._graph.input])
+
+
+def halves(data):
+    """Two arrays of frame numbers that are half of the data each, with as many of every class, drawn by chance that is
+    the same each time."""
+    drawn = np.random.default_rng(len(data.x)).permutation(len(data.x))
+    if data.y is not None:
+        drawn = drawn[np.argsort(data.y[drawn], kind="stable")]
+    return np.sort(drawn[::2]), np.sort(drawn[1::2])
 
 
 def _part(data, half):

@@ -80,7 +80,7 @@ def candidates(formats, layers, graph, options):
         sparse = [one.text for one in found.get(node.name, ()) if one.choice.sparse]
         if sparse and "kept" not in node.params:
             raise ModelError(f"layer {node.name!r} is not pruned, so that what {sparse[0]} saves is not known; leave "
-                             f"out {SPARSE}, or give --prune")
+                             f"out {SPARSE}, give --prune, or name the pruned layers with --layers")
         if "kept" in node.params and node.name in found:
             able = tuple(one for one in found[node.name] if _has_zero(one.choice))
             if able != found[node.name] and formats != DEFAULT_FORMATS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from lutloom.errors import BuildError
 
 NAME = "trials.jsonl"
-VERSION = 2
+VERSION = 3
 OURS = {NAME, NAME + ".part", "search.json", "pareto.png"}
 
 try:

@@ -17,11 +17,12 @@ from lutloom.data import Data
 from lutloom.errors import LutloomError
 from lutloom.evaluate import evaluate
 from lutloom.frontend import load_graph
+from lutloom.passes.rewire import with_node
 from lutloom.search import dask, workers
 from lutloom.search.choice import Point, choose
 from lutloom.search.cost import Budget, Costs
 from lutloom.search.report import text as printed
-from lutloom.search.scorer import Problem, Scorer, order
+from lutloom.search.scorer import Problem, Scorer, halves, order
 from lutloom.search.trials import Trials
 from lutloom.sparse import least_bits
 from lutloom.weight_spec import parse_spec
@@ -109,16 +110,16 @@ def choosing():
     return load("digits", "calibrate").first(240)
 
 
-def halves(data, what, **choices):
+def crossed(data, what, **choices):
     """Accuracy of each half of the data with what is calibrated on the other, over both."""
-    parts = [Data(data.x[start::2], data.y[start::2], data.name) for start in (0, 1)]
+    parts = [Data(data.x[half], data.y[half], data.name) for half in halves(data)]
     scored = [evaluate(MODEL, data=one, calibrate=other, **choices)["accuracy"][what]
               for one, other in (parts, parts[::-1])]
     return pytest.approx(np.mean(scored), abs=1e-9)
 
 
 def simulated(data, line, **choices):
-    return halves(data, "simulated", mode="simulated", activations="float", weights=line, **choices)
+    return crossed(data, "simulated", mode="simulated", activations="float", weights=line, **choices)
 
 
 @pytest.mark.parametrize("rounding", [None, "nearest", "compensated"])
@@ -133,10 +134,47 @@ def test_a_trial_of_one_layer_is_the_simulated_accuracy(rounding, choosing):
     assert binary < 0.7 if rounding == "nearest" else binary > 0.8
 
 
+def test_halves_have_as_many_of_every_class():
+    """Also of data in the order in which folders are read: one of each class after the other."""
+    for y in (np.arange(200) % 10, np.repeat(np.arange(10), 20), np.arange(201) % 2, None):
+        count = 200 if y is None else len(y)
+        data = Data(np.zeros((count, 1)), y, "data")
+        one, other = halves(data)
+        assert sorted([*one, *other]) == list(range(count)) and len(one) - len(other) in (0, 1)
+        if y is not None:
+            assert np.abs(np.bincount(y[one]) - np.bincount(y[other])).max() <= 1
+    assert not np.array_equal(one, np.arange(0, 200, 2)), "without labels, by chance"
+
+
+def test_outputs_whose_weights_are_all_zero(choosing):
+    """Of formats without a zero they are switched off in trials, as they will be; a shared scale is the others'."""
+    graph = load_graph(MODEL)
+    node = next(node for node in graph.nodes if node.name == "conv2")
+    weight = node.params["weight"].copy()
+    weight[:4] = 0
+    graph = with_node(graph, node, node.with_params(weight=weight))
+    scorer = Scorer(Problem(graph, {}, choosing, choosing, ("conv2",)))
+    for form in ("binary@channel", "binary@layer"):
+        parts = [Data(choosing.x[half], choosing.y[half], "half") for half in halves(choosing)]
+        wanted = np.mean([evaluate(graph, data=one, calibrate=other, mode="simulated", activations="float",
+                                   weights=f"conv2={form},*=float")["accuracy"]["simulated"]
+                          for one, other in (parts, parts[::-1])])
+        assert scorer(("simulated", {"conv2": form}))["accuracy"] == pytest.approx(wanted, abs=1e-9)
+        assert wanted > 0.8, "a shared scale of one for the dead outputs gave a sixth"
+
+
+def test_lines_that_cannot_be_compensated_are_scored_all_the_same(data, tmp_path):
+    result = find(data, tmp_path / "found", formats="float16,int:8", rounding="compensated")
+    assert {row["formats"]["fc"] for row in result["finals"]} >= {"float16"}
+
+
 def test_pruned_weights_are_compensated_in_trials_as_they_will_be(choosing):
-    scorer = Scorer(Problem(load_graph(MODEL), {"prune": "0.6"}, choosing, choosing, ("conv2",)))
+    scorer = Scorer(Problem(load_graph(MODEL), {"prune": "conv2=0.6"}, choosing, choosing, ("conv2",)))
     found = scorer(("simulated", {"conv2": "int:3@channel"}))["accuracy"]
-    assert found == simulated(choosing, "conv2=int:3,*=float", prune="0.6")
+    assert found == simulated(choosing, "conv2=int:3,*=float", prune="conv2=0.6")
+    assert scorer(("float",))["accuracy"] == np.mean(lutloom.evaluate(
+        MODEL, data=choosing, calibrate=choosing)["accuracy"]["float"]), "what is pruned is measured by what was not"
+
 
 
 def test_zeros_of_pruned_layers_need_not_be_stored(data, tmp_path):
@@ -157,8 +195,8 @@ def test_zeros_of_pruned_layers_need_not_be_stored(data, tmp_path):
     assert evaluate(MODEL, data=data[0], calibrate=data[1], weights=result["weights"], prune=options["prune"],
                     rounding="nearest")["accuracy"]["golden"] == chosen["golden"]
     assert refusal(data, tmp_path / "other", formats="int:4+sparse") == (
-        "layer 'conv1' is not pruned, so that what int:4+sparse@channel saves is not known; leave out +sparse, or give "
-        "--prune")
+        "layer 'conv1' is not pruned, so that what int:4+sparse@channel saves is not known; leave out +sparse, give "
+        "--prune, or name the pruned layers with --layers")
 
 
 def test_a_trial_of_all_layers_is_the_simulated_accuracy(data, tmp_path):
@@ -171,7 +209,7 @@ def test_the_golden_model_chooses_by_frames_that_were_not_calibrated_on(choosing
     result = lutloom.search(MODEL, data=data[0], calibrate=choosing, output=tmp_path / "found", formats="int:2,int:3",
                             activations=2, jobs=1)
     for row in result["finals"]:
-        assert row["calibration"] == halves(choosing, "golden", activations=2, weights=row["weights"])
+        assert row["calibration"] == crossed(choosing, "golden", activations=2, weights=row["weights"])
     good = [row for row in result["finals"] if row["calibration"] >= result["float"]["calibration"] - 0.005]
     chosen = next(row for row in result["finals"] if row["chosen"])
     best = min(good, key=lambda row: row["weight_bits"]) if good else max(
@@ -360,7 +398,7 @@ def test_folders_that_are_none(data, tmp_path):
         f"{damaged / 'trials.jsonl'} does not begin as trials of a search do; give another folder with -o")
     (damaged / "trials.jsonl").write_text('{"lutloom_search": 9, "settings": {}}\n')
     assert refusal(data, damaged) == (
-        f"{damaged} has trials of format version 9, but this Lutloom reads 2; give another folder with -o")
+        f"{damaged} has trials of format version 9, but this Lutloom reads 3; give another folder with -o")
 
 
 def test_a_damaged_line_is_named(tmp_path):
@@ -439,15 +477,15 @@ def test_models_that_cannot_be_searched(data, tmp_path):
 
 
 def test_a_format_that_a_layer_cannot_take(data, tmp_path, monkeypatch):
-    from lutloom.search import fits
+    from lutloom.passes import weigh
 
     def fit(format, real, choice, **others):
         if len(real) == 10 and choice.format.bits == 2:
             raise ValueError("it has 10 outputs")
         return true_fit(format, real, choice, **others)
 
-    true_fit = fits.fit
-    monkeypatch.setattr(fits, "fit", fit)
+    true_fit = weigh.fit
+    monkeypatch.setattr(weigh, "fit", fit)
     assert refusal(data, tmp_path / "found") == (
         "layer 'fc' cannot take int:2@layer: it has 10 outputs; leave it out of --formats")
 
