@@ -95,8 +95,12 @@ def elu(op, view=None, part=""):
 def prelu(op):
     """PReLU: a function of one slope, or of a slope a channel relu(x) - slope · relu(-x)."""
     view = op.single()
-    shared = op.config.get("shared_axes") or []
-    shape = [1 if axis + 1 in shared else size for axis, size in enumerate(view.shape)]
+    shared, shape = op.config.get("shared_axes") or [], list(view.shape)
+    for axis in shared:
+        if type(axis) is not int or not -len(shape) < axis <= len(shape):
+            raise op.error(f"has shared_axes {shared}, which must be integers from 1 to {len(shape)}; share those axes "
+                           "alone")
+        shape[axis - 1] = 1  # as Keras does it: the axes before the first one count from the last one backwards
     slopes = op.weights(alpha=tuple(shape))["alpha"]
     if (slopes == slopes.flat[0]).all():
         return table(op, view, "leaky_relu", alpha=float(slopes.flat[0]))

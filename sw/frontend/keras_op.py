@@ -124,11 +124,12 @@ class Op:
             raise self.error(f"has {len(arrays)} weights in the file, but needs {len(shapes)} ({', '.join(shapes)}); "
                              "save the whole model again")
         for (what, shape), array in zip(shapes.items(), arrays, strict=True):
+            what = f"an {what}" if what[0] in "aeiou" else f"a {what}"
             if array.shape != tuple(shape):
-                raise self.error(f"has a {what} of shape {array.shape} in the file, but its config and input need "
+                raise self.error(f"has {what} of shape {array.shape} in the file, but its config and input need "
                                  f"{tuple(shape)}; save the whole model again")
             bad = array.size - np.count_nonzero(np.isfinite(array))
             if bad:
-                raise self.error(f"has a {what} with NaN or infinite numbers ({bad} of {array.size}); train or save "
+                raise self.error(f"has {what} with NaN or infinite numbers ({bad} of {array.size}); train or save "
                                  "the model again")
         return dict(zip(shapes, arrays, strict=True))

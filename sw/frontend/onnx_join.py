@@ -3,8 +3,8 @@
 import numpy as np
 
 from lutloom.frontend import onnx_elementwise
-from lutloom.frontend.onnx_layout import map_shape, new_index, settled
-from lutloom.frontend.onnx_values import Const, Tensor, infer_shape, map_index
+from lutloom.frontend.onnx_layout import map_shape, new_index, placed, settled
+from lutloom.frontend.onnx_values import Const, Tensor, infer_shape
 
 
 def joined(op):
@@ -30,69 +30,95 @@ def total(op):
 
 
 def join(op, kind, *given, part=""):
-    """Write a join of two tensors, either of them a constant of codes."""
-    rank = max(len(part.shape if isinstance(part, Tensor) else _unbatched(op, part.array.shape)) for part in given)
+    """Write a join of two tensors that broadcast, either of them a constant of codes."""
     if _alike(op, *given):
         return op.reader.emit(op, kind, given[0], shape=op.reader.shapes[given[0].value], index=given[0].index,
                               others=(given[1].value,), part=part)
-    first, second = (_aligned(op, settled(op, part) if isinstance(part, Tensor) else part, rank) for part in given)
+    ranks = {len(tensor.shape) for tensor in given if isinstance(tensor, Tensor)}
+    if len(ranks) > 1 and op.reader.batch > 1:
+        raise op.error(f"joins tensors of {' and '.join(str(rank + 1) for rank in sorted(ranks))} dimensions, which "
+                       "is not supported; reshape one to the other's number")
+    parts = [settled(op, tensor) if isinstance(tensor, Tensor) else _unbatched(op, tensor, max(ranks))
+             for tensor in given]
+    shapes = [tensor.shape if isinstance(tensor, Tensor) else tensor.array.shape for tensor in parts]
     try:
-        own = np.broadcast_shapes(first.shape, second.shape)
-        shape = np.broadcast_shapes(op.reader.shapes[first.value], op.reader.shapes[second.value])
+        own = np.broadcast_shapes(*shapes)
     except ValueError:
-        raise op.error(f"joins tensors of shapes {first.shape} and {second.shape} without the batch, which do not fit; "
+        raise op.error(f"joins tensors of shapes {shapes[0]} and {shapes[1]} without the batch, which do not fit; "
                        "export the model again") from None
-    whole = next((part for part in (first, second) if part.shape == own and op.reader.shapes[part.value] == shape),
-                 None)
-    if whole is None:
-        raise op.error(f"joins tensors of shapes {first.shape} and {second.shape}, neither of which has the shape of "
+    if own not in shapes:
+        raise op.error(f"joins tensors of shapes {shapes[0]} and {shapes[1]}, neither of which has the shape of "
                        "the result; this is not supported")
-    other = second if whole is first else first
-    if other.shape == own and (other.index.ravel() != whole.index.ravel()).any():
-        raise op.error("joins two tensors of different layouts, which is not supported; transpose neither")
-    return op.reader.emit(op, kind, first, shape=shape, index=whole.index, others=(second.value,), part=part)
+    first, second, order = _beside(op, parts, _merged(op, shapes))
+    shape = np.broadcast_shapes(op.reader.shapes[first.value], op.reader.shapes[second.value])
+    if order is None:
+        index = first.index if first.shape == own else second.index
+    else:
+        index = new_index(op, shape).transpose(order)
+    return op.reader.emit(op, kind, first, shape=shape, index=index.reshape(own), others=(second.value,), part=part)
 
 
 def _alike(op, first, second):
     """Whether two tensors show values of one shape in the same way."""
-    return isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape and (
-        op.reader.shapes[first.value] == op.reader.shapes[second.value]) and bool((first.index == second.index).all())
+    return isinstance(first, Tensor) and isinstance(second, Tensor) and (
+        op.reader.shapes[first.value] == op.reader.shapes[second.value] and np.array_equal(first.index, second.index))
 
 
-def _unbatched(op, shape):
-    """A constant's shape without the batch's side of 1."""
-    if len(shape) > 1 and shape[0] != 1 and len(shape) == 4:
-        raise op.error(f"joins a constant of shape {shape}, whose batch must be 1; export the model again")
-    return shape[1:] if len(shape) in (2, 4) and shape[0] == 1 else shape
+def _unbatched(op, const, rank):
+    """A constant without the batch's side, where it has one, in front of tensors of at most this many sides."""
+    shape = const.array.shape
+    if len(shape) <= rank:
+        return const
+    if len(shape) > rank + 1 or shape[0] != 1:
+        raise op.error(f"joins a constant of shape {shape}, whose batch must be 1 and which must have no more "
+                       f"dimensions than the other input's {rank + 1}; export the model again")
+    return Const(const.array[0], const.origin, const.codes and const.codes.arranged(lambda array: array[0]))
 
 
-def _aligned(op, part, rank):
-    """A Tensor whose value has one side, or three; a constant becomes a value."""
-    if isinstance(part, Const):
-        return _constant(op, part, rank)
-    shape = op.reader.shapes[part.value]
-    if rank == 3 and len(shape) == 1 and part.shape == (shape[0], 1, 1):
-        return op.reader.emit(op, "reshape", part, shape=(1, 1, shape[0]), index=part.index,
-                              part=f"map{op.reader.count('map')}")
-    if rank == 3 and len(shape) == 3 and (part.index.ravel() != map_index(shape).ravel()).any():
-        raise op.error(f"joins a tensor of shape {part.shape} that was reshaped or transposed, which is not supported; "
-                       "keep maps as they were computed")
-    return part
+def _merged(op, shapes):
+    """Shapes that broadcast, with as many sides each, at most three: neighbours that broadcast alike are one side."""
+    rank = max(map(len, shapes))
+    shapes = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    while len(shapes[0]) > 3:
+        own = np.broadcast_shapes(*shapes)
+        place = next((i for i in range(len(own) - 1)
+                      if all(shape[i:i + 2] in (own[i:i + 2], (1, 1)) for shape in shapes)), None)
+        if place is None:
+            raise op.error(f"joins tensors of {rank + 1} dimensions, which is not supported; use vectors or NCHW maps")
+        shapes = [(*shape[:place], shape[place] * shape[place + 1], *shape[place + 2:]) for shape in shapes]
+    return shapes
 
 
-def _constant(op, part, rank):
-    """A value of a constant's codes."""
-    shape = _unbatched(op, part.array.shape)
-    shape = (1,) * (rank - len(shape)) + tuple(shape)
+def _beside(op, parts, shapes):
+    """Two tensors or constants as views of values that broadcast as they do, and how these lie (None: as vectors)."""
+    seen = [Tensor(part.value, part.index.reshape(shape), part.integer) if isinstance(part, Tensor) else None
+            for part, shape in zip(parts, shapes, strict=True)]
+    tensors = [tensor for tensor in seen if tensor]
+    if len(shapes[0]) == 1:
+        order, tensors = None, [op.reader.flat(tensor) for tensor in tensors]
+    else:
+        order, tensors = placed(op.reader, tensors) or (None, ())
+        if order is None:
+            raise op.error(f"joins tensors of shapes {' and '.join(str(tensor.shape) for tensor in seen if tensor)} "
+                           "that were reshaped or transposed in different ways, which is not supported; transpose "
+                           "neither")
+    left = iter(tensors)
+    first, second = (_constant(op, part, shape, order) if tensor is None else next(left)
+                     for part, tensor, shape in zip(parts, seen, shapes, strict=True))
+    if order is None and first.shape == second.shape and (first.index != second.index).any():
+        raise op.error("joins two tensors of different layouts, which is not supported; transpose neither")
+    return first, second, order
+
+
+def _constant(op, part, shape, order):
+    """A value of a constant's codes, which lies as an order says."""
     if len({*np.ravel(part.codes.scale)}) != 1 or len({*np.ravel(part.codes.zero_point)}) != 1:
         raise op.error("joins a constant quantised by channel, which is not supported; quantise it per tensor")
     codes = part.codes.codes.reshape(shape)
-    if rank == 3:
-        codes = codes.transpose(1, 2, 0)
-    if rank not in (1, 3):
-        raise op.error(f"joins tensors of {rank + 1} dimensions, which is not supported; use vectors or NCHW maps")
-    index = map_index(codes.shape) if rank == 3 else np.arange(codes.size)
-    return op.reader.constant(op, part, codes, index)
+    if order is None:
+        return op.reader.constant(op, part, codes, np.arange(codes.size))
+    codes = codes.reshape((1,) * (3 - codes.ndim) + codes.shape).transpose(np.argsort(order))
+    return op.reader.constant(op, part, codes, np.arange(codes.size).reshape(codes.shape).transpose(order))
 
 
 def concat(op):
@@ -107,46 +133,29 @@ def concat(op):
     if len(ranks) != 1 or not 1 <= axis <= rank or rank not in (1, 2, 3):
         raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)} along axis {axis} "
                        "(counted with the batch), which is not supported; join NCHW maps, or vectors")
-    parts = [settled(op, part) for part in parts] if rank > 1 else parts
-    order = _order(op, parts)
-    if order is None:
-        parts = [_aligned(op, part, rank) if rank == 3 else op.reader.flat(part) for part in parts]
-    shapes = [op.reader.shapes[part.value] for part in parts]
-    place = 0 if rank == 1 else (order or (2, 0, 1))[axis - 1]
-    if any(a != b for shape in shapes for i, (a, b) in enumerate(zip(shape, shapes[0], strict=True)) if i != place):
-        raise op.error(f"joins tensors of shapes {', '.join(str(part.shape) for part in parts)}, which do not fit; "
-                       "export the model again")
-    shape = list(shapes[0])
-    shape[place] = sum(shape[place] for shape in shapes)
+    shapes = ", ".join(str(part.shape) for part in parts)
+    if any(length != part.shape[i] for part in parts for i, length in enumerate(parts[0].shape) if i != axis - 1):
+        raise op.error(f"joins tensors of shapes {shapes}, which do not fit; export the model again")
+    if len({part.integer for part in parts}) != 1:
+        raise op.error("joins codes and real numbers; export the model again")
+    if rank == 1:
+        place, parts = 0, [op.reader.flat(part) for part in parts]
+    else:
+        order, parts = placed(op.reader, [settled(op, part) for part in parts]) or (None, ())
+        if order is None:
+            raise op.error(f"joins tensors of shapes {shapes} that were reshaped or transposed in different ways, "
+                           "which is not supported; transpose none of them")
+        place = order[axis - 1 - rank]
+    shape = list(op.reader.shapes[parts[0].value])
+    shape[place] = sum(op.reader.shapes[part.value][place] for part in parts)
     if rank == 1:
         starts = np.cumsum([0, *(len(part.index) for part in parts)])
         index = np.concatenate([part.index + start for part, start in zip(parts, starts, strict=False)])
-    elif order:
-        index = new_index(op, shape)
-        index = index.transpose(order) if rank == 3 else index[0].transpose([side - 1 for side in order])
     else:
-        index = new_index(op, shape).transpose(2, 0, 1)
-    integer = {part.integer for part in parts}
-    if len(integer) != 1:
-        raise op.error("joins codes and real numbers; export the model again")
+        index = new_index(op, shape).transpose(order)
+        index = index[0] if rank == 2 else index
     return op.reader.emit(op, "concat", parts[0], {"axis": place}, shape=shape, index=index,
                           others=tuple(part.value for part in parts[1:]))
-
-
-def _order(op, parts):
-    """Which side of their values each side of tensors is, where these are rows, or maps with channels last; or None."""
-    shapes = [op.reader.shapes[part.value] for part in parts]
-    if any(len(shape) != 3 for shape in shapes):
-        return None
-    if all(part.shape == shape and part.in_order for part, shape in zip(parts, shapes, strict=True)):
-        return (0, 1, 2)
-    rows = all(len(part.shape) == 2 and shape[0] == 1 for part, shape in zip(parts, shapes, strict=True))
-    for order in ((2, 1), (1, 2)) if rows else ():
-        if all((np.arange(part.index.size).reshape(shape)[0].transpose([side - 1 for side in order]).shape == part.shape
-                and (np.arange(part.index.size).reshape(shape)[0].transpose([side - 1 for side in order])
-                     == part.index).all()) for part, shape in zip(parts, shapes, strict=True)):
-            return order
-    return None
 
 
 def slice_(op):
@@ -202,42 +211,53 @@ def _part(op, tensor, parts, part=""):
         raise op.error("takes nothing of its input; export the model again")
     if all(range_ == range(size) for range_, size in zip(parts, tensor.shape, strict=True)):
         return tensor
-    tensor = settled(op, tensor)
-    shape, rank = op.reader.shapes[tensor.value], len(parts)
-    if rank == 3 and len(shape) == 3 and (tensor.index.ravel() == map_index(shape).ravel()).all():
-        parts = [parts[1], parts[2], parts[0]]
-    elif len(shape) != rank or not tensor.in_order:
-        raise op.error(f"slices a tensor of shape {tensor.shape} that was reshaped or transposed from a value of shape "
-                       f"{shape} (NHWC), which is not supported; keep maps as they were computed")
+    tensor, order = _one(op, tensor, "slices")
+    parts = [range(1)] * (len(order) - len(parts)) + parts
+    parts = [parts[side] for side in np.argsort(order)]
     size = tuple(len(range_) for range_ in parts)
     params = {"begin": tuple(range_.start for range_ in parts), "sizes": size,
               "steps": tuple(range_.step for range_ in parts)}
-    index = new_index(op, size)
-    moved = rank == 3 and not tensor.in_order
+    index = new_index(op, size).transpose(order)
     return op.reader.emit(op, "slice", tensor, params, shape=size, part=part,
-                          index=index.transpose(2, 0, 1) if moved or tensor.shape != shape else index)
+                          index=index.reshape(index.shape[len(order) - len(tensor.shape):]))
+
+
+def _one(op, tensor, verb):
+    """A tensor as the view of a value that lies as an order of its sides, and this order."""
+    if len(tensor.shape) == 1 and tensor.in_order:
+        return op.reader.flat(tensor), (0,)
+    found = placed(op.reader, [settled(op, tensor)]) if len(tensor.shape) in (2, 3) else None
+    if found is None:
+        raise op.error(f"{verb} a tensor of shape {tensor.shape} that was reshaped or transposed from a value of shape "
+                       f"{op.reader.shapes[tensor.value]} (NHWC), which is not supported; keep maps as they were "
+                       "computed")
+    order, (tensor,) = found
+    return tensor, order
 
 
 def pad(op):
     """Pad with one constant number."""
-    tensor = settled(op, op.computed())
+    tensor = op.computed()
     if op.attribute("mode", "constant") != "constant":
         raise op.error(f"has mode {op.attribute('mode')!r}, which is not supported; pad with a constant")
     widths = op.attribute("pads") if op.given(1) is None else op.constant(1, "widths").array.ravel().tolist()
-    rank, shape = len(tensor.shape) + 1, op.reader.shapes[tensor.value]
+    rank = len(tensor.shape) + 1
     number = op.attribute("value", 0.0) if op.given(2) is None else op.constant(2, "value").array.item()
     if op.given(3) is not None or widths is None or len(widths) != 2 * rank or min(widths) < 0 or widths[0] or (
             widths[rank] or max(widths) > 1 << 16):
         raise op.error(f"pads by {widths}, which is not supported; pad any but the batch by small numbers")
-    if rank != 4 or len(shape) != 3 or (tensor.index.ravel() != map_index(shape).ravel()).any():
-        raise op.error(f"pads a tensor of shape {tensor.shape} that is no NCHW map as it was computed, which is not "
-                       "supported")
     if number and not op.reader.quantised:
         raise op.error(f"pads with {number:g}, but only 0 is supported in a model of real numbers; pad with 0")
-    before, after = ((side[1], side[2], side[0]) for side in (widths[1:rank], widths[rank + 1:]))
+    tensor, order = _one(op, tensor, "pads")
+    if len(order) != 3:
+        raise op.error("pads a vector, which is not supported; pad maps")
+    before, after = (tuple(([0] * (4 - rank) + side)[place] for place in np.argsort(order))
+                     for side in (widths[1:rank], widths[rank + 1:]))
+    shape = op.reader.shapes[tensor.value]
     size = tuple(b + length + a for b, length, a in zip(before, shape, after, strict=True))
-    params = {"before": tuple(before), "after": tuple(after), "value": float(number)}
-    return op.reader.emit(op, "pad", tensor, params, shape=size, index=new_index(op, size).transpose(2, 0, 1))
+    index = new_index(op, size).transpose(order)
+    return op.reader.emit(op, "pad", tensor, {"before": before, "after": after, "value": float(number)}, shape=size,
+                          index=index[0] if rank == 3 else index)
 
 
 def resize(op):

@@ -9,6 +9,9 @@ from lutloom.frontend.onnx_values import Tensor, map_index
 from lutloom.graph import Node
 
 MOST_VALUES = 1 << 24
+ORDERS = {2: ((0, 2, 1), (0, 1, 2), (2, 0, 1), (1, 0, 2), (2, 1, 0), (1, 2, 0)),
+          3: ((2, 0, 1), (0, 1, 2), (2, 1, 0), (0, 2, 1), (1, 0, 2), (1, 2, 0))}
+"""By a tensor's rank, which side of a value each side can be, channels first and channels last first of all."""
 
 
 class Relayout(Exception):
@@ -66,6 +69,30 @@ def in_value_order(reader, tensor):
     return tensor, np.arange(channels)
 
 
+def placed(reader, tensors):
+    """How values of three sides lie in tensors of two or three: (order, tensors), the tensors views of such values.
+
+    Side i of a tensor is side ``order[i]`` of its value; one of two sides counts as one of three, the first of them 1.
+    A value of other sides is reshaped. None where the tensors have no such order in common.
+    """
+    wide = [tensor.index.reshape((1,) * (3 - tensor.index.ndim) + tensor.shape) for tensor in tensors]
+    found = None
+    for order in ORDERS[len(tensors[0].shape)]:
+        moved = [index.transpose(np.argsort(order)) for index in wide]
+        if any((index.ravel() != np.arange(index.size)).any() for index in moved):
+            continue
+        shapes = [index.shape for index in moved]
+        if all(reader.shapes[tensor.value] == shape for tensor, shape in zip(tensors, shapes, strict=True)):
+            return order, tensors
+        found = found or (order, shapes)
+    if found is None:
+        return None
+    order, shapes = found
+    return order, [tensor if reader.shapes[tensor.value] == shape else
+                   Tensor(_moved(reader, tensor.value, "reshape", shape, {}), tensor.index, tensor.integer)
+                   for tensor, shape in zip(tensors, shapes, strict=True)]
+
+
 def settled(op, tensor):
     """A tensor whose map's channels have the order of its value's: where they were shuffled, the shuffle is written."""
     return settle(op.reader, tensor, lambda text: op.error(f"reads {text}"))
@@ -110,10 +137,11 @@ def per_channel(op, tensor, array, what):
     """
     if array.size == 1:
         return tensor, array.reshape(())
+    what = f"an {what}" if what[0] in "aeiou" else f"a {what}"
     try:
         full = np.broadcast_to(array, (1, *tensor.shape))[0]
     except ValueError:
-        raise op.error(f"has a {what} of shape {array.shape}, which does not fit its input of shape "
+        raise op.error(f"has {what} of shape {array.shape}, which does not fit its input of shape "
                        f"{tensor.shape} without the batch; export the model again") from None
     ordered = np.empty(tensor.index.size)
     ordered[tensor.index.ravel()] = full.ravel()
@@ -128,7 +156,7 @@ def per_channel(op, tensor, array, what):
         _wish(op.reader, tensor, shape, map_index(shape))
     elif (full == full.reshape(-1, full.shape[-1])[0]).all():
         _wish(op.reader, tensor, size, np.arange(tensor.index.size))
-    raise op.error(f"has a {what} that differs within a channel (shape {array.shape}), which is not supported; "
+    raise op.error(f"has {what} that differs within a channel (shape {array.shape}), which is not supported; "
                    "use one number a channel")
 
 

@@ -111,7 +111,7 @@ def multi_threshold(op):
         raise op.error("has an out_scale or out_bias that is not finite; export the model again")
     rows = np.arange(channels) if thresholds.shape[0] > 1 else np.zeros(channels, np.int64)
     rows = rows.reshape([-1 if i == axis else 1 for i in range(rank)])
-    tensor, rows = per_channel(op, tensor, rows.astype(float), "thresholds")
+    tensor, rows = per_channel(op, tensor, rows.astype(float), "row of thresholds")
     rows = np.broadcast_to(rows, op.reader.shapes[tensor.value][-1:]).astype(int)
     return op.reader.emit(op, "multithreshold", tensor, {"thresholds": np.sort(thresholds, axis=1)[rows],
                                                          "out_scale": float(scale), "out_bias": float(bias)})

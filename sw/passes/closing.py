@@ -74,6 +74,9 @@ def _common_scale(lowering, value):
     scale = most / format.code_high
     linear = [chain[0] for chain in chains]
     if any(len(chain) > 2 for chain in chains) or not _only_clamped(chains):
+        if value.tensor == lowering.graph.input:
+            raise ModelError(f"what stands behind input {value.tensor!r} at the end is neither a quantiser nor affine; "
+                             "end the model with a quantiser, or with a layer of weights")
         raise ModelError(f"what stands behind layer {value.tensor!r} at the end is neither a quantiser nor affine; end "
                          "the model with a quantiser, or cut it behind that layer")
     slopes = [step.scale / scale for step in linear]

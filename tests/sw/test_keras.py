@@ -131,6 +131,7 @@ def test_relu_layers(tmp_path):
         (layer("ELU", "r", alpha=0.5), np.where(x > 0, x, np.expm1(x) / 2)),
         (layer("PReLU", "r", np.full(4, 0.3), shared_axes=None), np.where(x > 0, x, x * 0.3)),
         (layer("PReLU", "r", np.full(1, 0.3), shared_axes=[1]), np.where(x > 0, x, x * 0.3)),
+        (layer("PReLU", "r", np.full(1, 0.3), shared_axes=[0]), np.where(x > 0, x, x * 0.3)),
         (layer("Rescaling", "r", scale=0.5, offset=-1.0), x / 2 - 1),
     ):
         equal(save(tmp_path / "net.keras", sequential((4,), entry)), x, wanted)
@@ -301,6 +302,9 @@ def test_slopes_of_channels(tmp_path):
     y = keras.conv(x, kernel)
     equal(path, x, np.where(y > 0, y, slopes * y))
     compared(load_graph(path))
+    negative = layer("PReLU", "p", slopes.reshape(1, 1, 3), shared_axes=[-2, -1])  # Keras shares sides -3 and -2
+    path = save(tmp_path / "net.keras", sequential((4, 5, 3), conv2d("c", kernel), negative))
+    equal(path, x, np.where(y > 0, y, slopes * y))
     model = sequential((4,), layer("PReLU", "p", np.arange(4) / 4, shared_axes=None))
     equal(save(tmp_path / "net.keras", model), x := random(6, 4), np.where(x > 0, x, x * np.arange(4) / 4))
 
