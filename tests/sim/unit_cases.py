@@ -29,6 +29,7 @@ from lutloom.golden.softmax import exponentials, softmax
 from lutloom.hw.adapter import Gather, Scatter
 from lutloom.hw.bipolar import BipolarDot
 from lutloom.hw.branch import Buffer, Fork, Insert, Select, Turns
+from lutloom.hw.dot import dot_for
 from lutloom.hw.dsp import DspDot
 from lutloom.hw.fifo import ShiftFifo
 from lutloom.hw.fixed import FixedDot
@@ -210,9 +211,11 @@ def grouped(count):
 
 def matvec(lanes, units, x, w, *, masked=False, dsp=False, channels=None):
     """Groups of folds through several dot products; depthwise: each of the values of its own channel."""
-    unit = MatVec(lanes=lanes, units=units, x_format=Format.parse(x), w_format=WeightFormat.parse(w),
-                  acc_shape=signed(20), masked=masked, dsp=dsp, channels=channels)
-    x, w = bench.dot_vectors(unit._dot, seed=1, count=120)
+    formats = Format.parse(x), WeightFormat.parse(w)
+    unit = MatVec(lanes=lanes, units=units, x_format=formats[0], w_format=formats[1], acc_shape=signed(20),
+                  masked=masked, dsp=dsp, channels=channels)
+    dot = dot_for(*formats, lanes, masked=masked, dsp=dsp)
+    x, w = bench.dot_vectors(dot, seed=1, count=120)
     w = np.stack([np.roll(w, row, axis=0) for row in range(units)], axis=1)
     x = np.stack([np.roll(x, 3 * channel, axis=0) for channel in range(channels or 1)], axis=2)
     own = x[:, :, np.arange(units) * (channels or 1) // units].swapaxes(1, 2)
@@ -224,7 +227,7 @@ def matvec(lanes, units, x, w, *, masked=False, dsp=False, channels=None):
         inputs["i_lanes"] = masks(x.shape[:2])
         mask = inputs["i_lanes"][:, None]
     sums = np.zeros((group.max() + 1, units), np.int64)
-    np.add.at(sums, group[valid == 1], unit._dot.model(own, w, mask)[valid == 1])
+    np.add.at(sums, group[valid == 1], dot.model(own, w, mask)[valid == 1])
     done = valid & last
     return Vectors(unit, inputs, {"o_valid": done, "o_acc": sums[group]}, unit.delay, {"o_acc": done == 1})
 
