@@ -13,7 +13,7 @@ import test_join
 import test_multiply
 import test_offset
 import test_softmax
-import test_sparse
+import test_sparse_stage
 import test_stage
 import test_table
 import test_thresholds
@@ -326,12 +326,12 @@ def stage(kind, number):
 
 def sparse(number):
     """A stage that skips zeros."""
-    return scheduled(*test_sparse.sums(test_sparse.CASES[number]), 3)
+    return scheduled(*test_sparse_stage.sums(test_sparse_stage.CASES[number]), 3)
 
 
 def unfold(number):
     """Windows as a stream."""
-    return scheduled(*test_sparse.windows(test_sparse.WINDOWS[number]), 3)
+    return scheduled(*test_sparse_stage.windows(test_sparse_stage.WINDOWS[number]), 3)
 
 
 def fork(ways):
