@@ -23,6 +23,9 @@ def encode(network, data):
     """
     tensor, data = network.tensors[network.input], np.asarray(data)
     data = _to_nhwc(network, data)
+    if data.dtype.kind == "b" and tensor.format.bits > 1:
+        raise DataError(f"data are true or false, but the input takes codes of {tensor.format}; save x as uint8 or "
+                        "float32")
     if data.dtype.kind in "iub":
         codes = data
         _check_range(network, codes, tensor.low, tensor.high, "codes")

@@ -5,9 +5,6 @@ from dataclasses import dataclass, replace
 from lutloom.errors import FitError
 from lutloom.search.cost import BUDGETS, Costs
 
-LEAST_FINALS = 3
-"""Where the front is shorter, the next best are scored as well."""
-
 
 @dataclass(frozen=True)
 class Point:
@@ -82,13 +79,19 @@ def refuse(budget, closest):
                    f"{BUDGETS[budget.of]} ({formats}); give more with --budget, or smaller formats with --formats")
 
 
-def finalists(points, chosen, count):
-    """The few that the golden model scores: the chosen one, then the best of the front, then the next best."""
-    on_front = sorted(front(points), key=lambda point: point.rank)
-    few = [chosen] + [point for point in on_front if point is not chosen][:max(count - 1, 0)]
-    for point in sorted(points, key=lambda point: point.rank):
-        if len(few) >= min(count, LEAST_FINALS):
+def finalists(points, chosen, count, budget=None):
+    """The few that the golden model scores: the chosen one, then the best of the front, then those that change least;
+    of a budget, of those that meet it."""
+    points = [point for point in points if budget is None or budget.excess(point.costs) <= 0]
+    few = [chosen]
+    for point in [*sorted(front(points), key=lambda point: point.rank), *faithful(points)]:
+        if len(few) >= count:
             break
         if all(point is not other for other in few):
             few.append(point)
     return sorted(few, key=lambda point: (point.costs.bits, point.costs.luts, point.rank))
+
+
+def faithful(points):
+    """Points, those that change the outputs least first."""
+    return sorted(points, key=lambda point: (point.error, point.rank))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from lutloom.passes.compensate import PAYS_FRAMES
 from lutloom.search.choice import is_good
 from lutloom.terminal import table
 
@@ -20,7 +21,7 @@ def text(result):
         ["chosen by", f"{what} on {result['calibration_frames']:,} frames of {result['calibration']}, float "
                       f"{unquantised['calibration']:.2%}"],
         ["trials", f"{trials['alone']:,} of formats in one layer, {trials['combinations']:,} of combinations, "
-                   f"{trials['golden']} golden; {trials['known']:,} were known before"],
+                   f"{trials['golden']} golden; {trials['known']:,} results were known before"],
         ["LUTs", f"of the products alone, roughly, at {result['pace_cycles']:,} cycles a frame; cycles where products "
                  f"take half of what {result['board']} may be filled with"],
         ["seconds", f"{result['seconds']:.1f}"],
@@ -51,6 +52,9 @@ def text(result):
     if result["drop"] is not None and not is_good(chosen["calibration"], unquantised["calibration"], result["drop"]):
         end.append(f"None of these loses at most {result['drop']:g} points on the calibration data: the best is "
                    "chosen.")
+    if result["calibration_frames"] < 2 * PAYS_FRAMES and result["rounding"] in (None, "auto"):
+        end.append(f"Of fewer than {2 * PAYS_FRAMES} calibration frames a half is too small to compensate on: all but "
+                   "the accuracy on test data is of weights rounded to the nearest.")
     end.append(f"written: {result['folder']}/trials.jsonl, search.json" + (", pareto.png" if result["picture"] else ""))
     if not result["picture"]:
         end.append("There is no plot: it needs matplotlib (pip install 'lutloom[plots]').")

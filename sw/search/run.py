@@ -19,7 +19,7 @@ from lutloom.graph import Graph
 from lutloom.passes.rewire import LINEAR
 from lutloom.pictures import has_matplotlib, pareto_picture
 from lutloom.quantize import ROUNDINGS, input_network, prepared, reworked
-from lutloom.search.choice import Point, choose, finalists, front
+from lutloom.search.choice import Point, choose, faithful, finalists, front, is_good
 from lutloom.search.cost import Budget, CostModel
 from lutloom.search.dask import Cluster
 from lutloom.search.scorer import Problem, order
@@ -48,6 +48,9 @@ from lutloom.weight_spec import fit_rounding
 
 DROP = 0.5
 """Points of accuracy on the calibration data that may be lost where there is no budget."""
+
+MORE_FINALS = 2
+"""So many times as many combinations the golden model scores where none of the finals loses little enough."""
 
 ROUNDS = 4
 """So often the neighbours of the best combination are tried, where not all combinations are."""
@@ -113,7 +116,7 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
     progress("read the model")
     graph = load_model(model)
     options, folded = _folded(graph, choices)
-    space = candidates(formats or DEFAULT_FORMATS, layers, folded, options)
+    space = candidates(DEFAULT_FORMATS if formats is None else formats, layers, folded, options)
     check_rounding(choices.get("rounding"), space)
     scoring, choosing = load_data(data, calibrate, input_network(graph, options.input))
     costs = CostModel(folded, options, choices.get("activations"), load_board(board).chip)
@@ -135,16 +138,20 @@ def search(model, *, data, calibrate=None, output=None, formats=None, layers=Non
         chosen_of = partial(choose, budget=budget, unquantised=unquantised["accuracy"],
                             drop=DROP if drop is None else drop)
         points, promising = _together(bench, measured, best, chosen_of)
-        few = finalists(points, promising, finals)
         names = [node.name for node in folded.nodes if node.op in LINEAR and node.params.get("weight_quant") is None]
-        lines = [checked_line(point.formats, names, fit_rounding(options.rounding)) for point in few]
-        marks = {"chosen": final_settings(choices), "golden": final_settings(choices, scoring)}
-        scored = [one["accuracy"] for one in run("golden model", [
-            (task, line, mark) for task, mark in marks.items() for line in lines])]
-        held_out, tested = scored[:len(lines)], scored[len(lines):]
-        whole = [point.with_accuracy(accuracy, unquantised["accuracy"])
-                 for point, accuracy in zip(few, held_out, strict=True)]
-        chosen = whole.index(chosen_of(whole))
+        few, lines, held_out = [], [], []
+        for more in _finals(points, promising, finals, budget):
+            few += more
+            lines += [checked_line(point.formats, names, fit_rounding(options.rounding)) for point in more]
+            held_out = [one["accuracy"] for one in run("golden model", [
+                ("chosen", line, final_settings(choices)) for line in lines])]
+            whole = [point.with_accuracy(accuracy, unquantised["accuracy"])
+                     for point, accuracy in zip(few, held_out, strict=True)]
+            chosen = whole.index(chosen_of(whole))
+            if budget is not None or is_good(whole[chosen].score, unquantised["accuracy"], chosen_of.keywords["drop"]):
+                break
+        tested = [one["accuracy"] for one in run("golden model, test data", [
+            ("golden", line, final_settings(choices, scoring)) for line in lines])]
         what, other = "golden", "simulated"
         if choices.get("activations") == "float":
             what, other = other, what
@@ -267,6 +274,15 @@ def _together(bench, measured, best, choose):
             break
         tried, points = tried + near, points + bench.together(near)
     return points, choose(points)
+
+
+def _finals(points, promising, count, budget):
+    """Points for the golden model, a few at a time: more where none of those before is good, by what changes least."""
+    few = finalists(points, promising, count, budget)
+    yield few
+    rest = [point for point in faithful(points) if all(point is not other for other in few)]
+    for start in range(0, min(len(rest), MORE_FINALS * count), count):
+        yield rest[start:start + count]
 
 
 def _folded(graph, choices):

@@ -55,6 +55,9 @@ def load_data(data, calibrate, stub):
     if len(choosing.x) < LEAST_CALIBRATION:
         raise DataError(f"calibration data {choosing.name!r} hold {len(choosing.x)} frames, but a search needs "
                         f"{LEAST_CALIBRATION} at least; give some hundred")
+    if np.array_equal(scoring.x, choosing.x):
+        raise DataError(f"data {scoring.name!r} and calibration data {choosing.name!r} hold the same frames, but what "
+                        "chooses must not score; give other data for one of them")
     for what, each in (("data", scoring), ("calibration data", choosing)):
         try:
             stub.encode(shaped(stub, each.x[:1]))

@@ -202,6 +202,8 @@ class Measured:
 def shortlist(measured, best):
     """The best of every cost of one layer, best first, without those that another beats in all respects.
 
+    A frame more is luck: what changes the outputs less stays, though another gives that frame.
+
     Parameters
     ----------
     measured : list of Measured
@@ -211,7 +213,8 @@ def shortlist(measured, best):
     kept = []
     for costs in sorted({one.costs for one in measured}):
         same = sorted((one for one in measured if one.costs == costs), key=lambda one: one.rank)
-        if not any(other.rank[:2] <= same[0].rank[:2] and _no_dearer(other.costs, costs) for other in kept):
+        if not any(other.score >= same[0].score and other.error <= same[0].error and _no_dearer(other.costs, costs)
+                   for other in kept):
             kept += same[:best]
     return sorted(kept, key=lambda one: one.rank)
 

@@ -13,6 +13,9 @@ from lutloom.errors import BuildError
 
 NAME = "trials.jsonl"
 VERSION = 3
+DIGESTS = "model", "calibration data"
+"""Settings that say nothing to a reader."""
+
 OURS = {NAME, NAME + ".part", "search.json", "pareto.png"}
 
 try:
@@ -127,8 +130,10 @@ class Trials:
         for name in sorted({*settings, *self._settings}):
             before, now = settings.get(name), self._settings.get(name)
             if before != now:
-                raise BuildError(f"{self._folder} has trials of another search: {name} was {before}, not {now}; give "
-                                 "another folder with -o")
+                before, now = ("not given" if each in (None, "None") else each for each in (before, now))
+                how = "is another" if name in DIGESTS else f"was {before}, not {now}"
+                raise BuildError(f"{self._folder} has trials of another search: {name} {how}; give another folder with "
+                                 "-o")
 
     def _write(self, record):
         self._file.seek(0, os.SEEK_END)

@@ -77,3 +77,9 @@ def test_decode_closes_with_the_softmax():
     assert real[0].tolist() == [0.25] * 4 and real.sum(axis=1) == pytest.approx(1)
     with pytest.raises(DataError, match="output codes have shape"):
         network.decode(np.zeros((1, 5)))
+
+
+def test_true_and_false_are_no_codes_of_many_bits():
+    with pytest.raises(DataError, match="data are true or false, but the input takes codes of uint:8; save x"):
+        small().encode(np.ones((2, 2, 2, 3), bool))
+    assert small("uint:1").encode(np.ones((2, 2, 2, 3), bool)).max() == 1

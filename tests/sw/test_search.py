@@ -23,6 +23,7 @@ from lutloom.search.choice import Point, choose
 from lutloom.search.cost import Budget, Costs
 from lutloom.search.report import text as printed
 from lutloom.search.scorer import Problem, Scorer, halves, order
+from lutloom.search.space import Candidate, Measured, shortlist
 from lutloom.search.trials import Trials
 from lutloom.sparse import least_bits
 from lutloom.weight_spec import parse_spec
@@ -267,6 +268,28 @@ def test_other_data_that_score_are_scored(data, tmp_path):
     assert {row["golden"] for row in other["finals"]} != {row["golden"] for row in one["finals"]}
 
 
+def test_where_no_final_is_good_more_are_scored(choosing, data, tmp_path, monkeypatch):
+    """Those that change least come next; --finals says how many at a time."""
+    options = dict(formats="int:2..8", activations="binary", calibrate=choosing, output=tmp_path / "found", jobs=1)
+    result = lutloom.search(MODEL, data=data[0], finals=3, **options)
+    assert 3 < len(result["finals"]) <= 9
+    least = min(row["error"] for row in result["combinations"])
+    assert any(row["error"] == least for row in result["finals"])
+    chosen = next(row for row in result["finals"] if row["chosen"])
+    assert chosen["calibration"] == max(row["calibration"] for row in result["finals"])
+    assert len(lutloom.search(MODEL, data=data[0], finals=7, drop=99.0, **options)["finals"]) == 7
+
+
+def test_a_frame_of_luck_drops_no_format():
+    """A cheaper format that gives a frame more, but changes the outputs more, leaves the other one in."""
+    def measured(text, score, error, bits):
+        return Measured(Candidate(text, None), score, score, error, (bits, bits))
+
+    lucky, less, beaten = (measured(*each) for each in (("a", 0.9975, 0.125, 100), ("b", 0.995, 0.039, 200),
+                                                        ("c", 0.99, 0.2, 300)))
+    assert shortlist([lucky, less, beaten], 3) == [lucky, less]
+
+
 def test_budgets(data, tmp_path):
     folder = tmp_path / "found"
     free = find(data, folder, drop=0.01)
@@ -364,12 +387,12 @@ def test_other_settings_are_refused(data, tmp_path):
     folder = tmp_path / "found"
     find(data, folder, layers="fc", formats="int:4")
     assert refusal(data, folder, input_scale="1/256") == (
-        f"{folder} has trials of another search: --input-scale was None, not 1/256; give another folder with -o")
+        f"{folder} has trials of another search: --input-scale was not given, not 1/256; give another folder with -o")
     for name, value in (("prune", "0.5"), ("equalise", True)):
-        assert f"--{name} was None, not {value}; give another folder" in refusal(data, folder, layers="fc",
+        assert f"--{name} was not given, not {value}; give another folder" in refusal(data, folder, layers="fc",
                                                                                  formats="int:4", **{name: value})
     fewer = data[0], data[1].first(110)
-    assert f"{folder} has trials of another search: calibration data was" in refusal(fewer, folder)
+    assert f"{folder} has trials of another search: calibration data is another; give" in refusal(fewer, folder)
     assert "settings" in (folder / "trials.jsonl").read_text().splitlines()[0]
 
 
