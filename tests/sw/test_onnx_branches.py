@@ -154,6 +154,13 @@ def test_functions(tmp_path, function):
     assert "Table" in kinds(compared(graph, frames=1))
 
 
+@pytest.mark.parametrize("function", ["LeakyRelu", "HardSigmoid", "Elu"])
+def test_functions_without_their_attributes(tmp_path, function):
+    """ONNX's own slopes stand in."""
+    model = Model()
+    same(model.proto(model.put(function, model.conv("x", 3, 4))), tmp_path, tolerance=1e-6)
+
+
 def test_prelu_of_one_slope(tmp_path):
     model = Model()
     same(model.proto(model.put("PRelu", model.conv("x", 3, 4), [np.full((1, 1, 1), 0.3, np.float32)])), tmp_path)
